@@ -1,0 +1,1 @@
+"""jaxsens: how much a decision moves when one token of the input is nudged."""

@@ -1,0 +1,1 @@
+"""Theory: spectra of conjugate and neural tangent kernels on the Boolean cube."""
