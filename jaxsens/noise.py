@@ -1,0 +1,139 @@
+"""What replaces a token: Gaussian noise, a draw from a vocabulary, or a bit flip."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens._check import positive_float
+from jaxsens._pytree import pytree
+
+if TYPE_CHECKING:
+    from jaxsens.tokens import Readable
+
+
+class Noise(Protocol):
+    """The protocol of a noise: any pytree with these three members.
+
+    - ``deterministic``: True if the replacement depends on the token alone. Each token is then
+      evaluated once, whatever ``repeats`` says.
+    - ``check(inputs)``: looks at the (N, ...) inputs once, before anything is compiled, and raises
+      ValueError or TypeError with one line when this noise cannot act on them.
+    - ``__call__(token, *, key)``: the replacement of one token, of the token's shape and dtype.
+      It is traced and vmapped; ``key`` is fresh for every example, token and draw.
+    """
+
+    deterministic: ClassVar[bool]
+
+    def check(self, inputs: np.ndarray) -> None: ...
+
+    def __call__(self, token: jax.Array, *, key: jax.Array) -> jax.Array: ...
+
+
+@pytree(data=("variance",))
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+    """Additive noise: ``e + xi`` with ``xi ~ N(0, variance * I)`` (paper A, Def. 4.1).
+
+    ``variance`` is sigma^2, a **variance** and not a standard deviation: finite and > 0. It is
+    traced, so a sweep over variances compiles once. Raises TypeError on inputs that are not
+    floating point.
+    """
+
+    variance: float
+    deterministic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "variance", positive_float("variance", self.variance))
+
+    def check(self, inputs: np.ndarray) -> None:
+        if not jnp.issubdtype(inputs.dtype, jnp.floating):
+            raise TypeError(
+                f"Gaussian noise needs floating-point inputs, got {inputs.dtype}; "
+                "convert them, or use Replacement for token ids and Flip for bits"
+            )
+
+    def __call__(self, token: jax.Array, *, key: jax.Array) -> jax.Array:
+        sigma = jnp.sqrt(jnp.asarray(self.variance, token.dtype))
+        return token + sigma * jax.random.normal(key, token.shape, token.dtype)
+
+
+@pytree(data=("vocabulary",))
+@dataclasses.dataclass(frozen=True, eq=False)
+class Replacement:
+    """A uniform draw from ``vocabulary``, which may be the token itself (paper A, Section 4.1).
+
+    ``vocabulary`` has shape (V, *token shape): ``jnp.eye(M)`` for one-hot tokens, ``jnp.arange(M)``
+    for token ids, or every token of a data set with :meth:`from_data`. Raises ValueError when it is
+    empty or not finite, or when its entries do not have the shape and kind of a token.
+    """
+
+    vocabulary: jax.Array | np.ndarray
+    deterministic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.vocabulary)
+        if values.ndim == 0 or len(values) == 0:
+            raise ValueError(
+                "vocabulary must have shape (V, *token shape) with V >= 1, got shape "
+                f"{values.shape}; for the ids 0..M-1 pass jnp.arange(M)"
+            )
+        if jnp.issubdtype(values.dtype, jnp.floating) and not np.isfinite(values).all():
+            raise ValueError("vocabulary holds NaN or inf; every entry must be finite")
+        object.__setattr__(self, "vocabulary", jnp.asarray(values))
+
+    @classmethod
+    def from_data(cls, tokens: "Readable", inputs: Any) -> Self:
+        """Tokens drawn from the data: every (unpadded) token of every example, equally likely.
+
+        For instance ``Replacement.from_data(Patches(7), images)``.
+        """
+        return cls(tokens.read(np.asarray(inputs)))
+
+    def check(self, inputs: np.ndarray) -> None:
+        kinds = [jnp.issubdtype(a.dtype, jnp.floating) for a in (inputs, self.vocabulary)]
+        if kinds[0] != kinds[1]:
+            raise TypeError(
+                f"vocabulary has dtype {self.vocabulary.dtype} but inputs have {inputs.dtype}; "
+                "both must be floating point or both integers"
+            )
+
+    def __call__(self, token: jax.Array, *, key: jax.Array) -> jax.Array:
+        if self.vocabulary.shape[1:] != token.shape:
+            raise ValueError(
+                f"vocabulary entries have shape {self.vocabulary.shape[1:]} but tokens have shape "
+                f"{token.shape}; pass a vocabulary of shape (V, *{token.shape})"
+            )
+        index = jax.random.randint(key, (), 0, len(self.vocabulary))
+        return jnp.asarray(self.vocabulary)[index].astype(token.dtype)
+
+
+@pytree(meta=("values",))
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """The other of two values: -1 and +1 by default (paper A, Eq. 1). Deterministic.
+
+    ``values`` is the pair in use, (0, 1) for instance. Raises ValueError when the inputs hold
+    anything else.
+    """
+
+    values: tuple[int, int] = (-1, 1)
+    deterministic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if len(self.values) != 2 or self.values[0] == self.values[1]:
+            raise ValueError(f"values must be two different numbers, got {self.values!r}")
+
+    def check(self, inputs: np.ndarray) -> None:
+        low, high = self.values
+        wrong = (inputs != low) & (inputs != high)
+        if wrong.any():
+            raise ValueError(
+                f"Flip expects inputs of {low} and {high} only, got {inputs[wrong].flat[0]}; "
+                "for another pair pass Flip(values=(a, b))"
+            )
+
+    def __call__(self, token: jax.Array, *, key: jax.Array) -> jax.Array:
+        return jnp.asarray(sum(self.values), token.dtype) - token

@@ -1,0 +1,255 @@
+"""The estimator: how often one replaced token changes a model's decision (paper A, Def. 4.1)."""
+
+import functools
+import warnings
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Float, Int
+
+from jaxsens._check import positive_float, positive_int
+from jaxsens._estimate import SensitivityEstimate as SensitivityEstimate
+from jaxsens._model import compile_once, inference
+from jaxsens._plan import CLEAN, NAN, Plan, Rows, generator, sample_tokens
+from jaxsens.noise import Gaussian, Noise
+from jaxsens.tokens import Patches, Tokens
+
+CIFAR_TOKENS, CIFAR_NOISE = Patches(4), Gaussian(variance=1.0)
+# Forward rows a call of the compiled program when the caller names no batch size: past the point
+# where larger batches help a CPU, and small enough for attention scores to fit in memory.
+DEFAULT_BATCH_SIZE = 512
+IN_FLIGHT = 4  # programs queued ahead of the results read back
+FIRST_ROUND = 100  # examples measured before target_stderr is looked at
+
+
+def decision(outputs: Array) -> Int[Array, " N"]:
+    """The sign (-1, 0 or 1) of scalar outputs (N,) or (N, 1), the argmax of class logits (N, C).
+
+    A scalar of exactly 0 is a third decision, and the first of several equal largest logits wins.
+    Rows with NaN give -2. Raises ValueError for outputs of another rank.
+    """
+    if outputs.ndim == 2 and outputs.shape[1] == 1:
+        outputs = outputs[:, 0]
+    if outputs.ndim == 1:
+        scores = outputs[:, None]
+        decided = jnp.sign(outputs if outputs.dtype != bool else outputs.astype(jnp.int32))
+    elif outputs.ndim == 2:
+        scores, decided = outputs, jnp.argmax(outputs, axis=1)
+    else:
+        raise ValueError(
+            f"the model's output has shape {outputs.shape}; expected (N,) for a scalar or (N, C) "
+            "for class logits: wrap the model so that it returns one of these"
+        )
+    return jnp.where(jnp.isnan(scores).any(axis=1), NAN, decided.astype(jnp.int32))
+
+
+def perturb(tokens: Tokens, noise: Noise, examples: Array, rows: Rows, key: Array) -> Array:
+    """The inputs of the given rows, (rows, ...). A row's noise depends on its numbers alone."""
+
+    def one(local: ArrayLike, example: ArrayLike, token: ArrayLike, draw: ArrayLike) -> Array:
+        position_key = functools.reduce(jax.random.fold_in, (token, draw), key)
+        clean = examples[local]
+        noised = tokens.replace(
+            clean,
+            jnp.maximum(token, 0),
+            functools.partial(noise, key=jax.random.fold_in(position_key, example + 1)),
+            jax.random.fold_in(position_key, 0),
+        )
+        return jnp.where(token == CLEAN, clean, noised)
+
+    return jax.vmap(one)(rows.local, rows.example, rows.token, rows.draw)
+
+
+@compile_once
+def _decide(
+    model: Any, settings: tuple[Tokens, Noise], key: Array, examples: Array, rows: Rows
+) -> Int[Array, " rows"]:
+    tokens, noise = settings
+    outputs = model(perturb(tokens, noise, examples, rows, key))
+    if not isinstance(outputs, jax.Array):
+        raise TypeError(
+            f"the model returned {type(outputs).__name__}; expected one array of shape (N,) or "
+            "(N, C): wrap the model so that it returns its logits alone"
+        )
+    if outputs.shape[:1] != rows.token.shape:
+        raise ValueError(
+            f"the model's output has shape {outputs.shape} for a batch of {len(rows.token)}; "
+            "expected (N,) or (N, C) with the batch first (a model of single examples needs "
+            "jax.vmap)"
+        )
+    return decision(outputs)
+
+
+def sensitivity(
+    model: Any,
+    inputs: Any,
+    *,
+    key: Array,
+    tokens: Tokens = CIFAR_TOKENS,
+    noise: Noise = CIFAR_NOISE,
+    repeats: int = 5,
+    tokens_per_example: int | None = None,
+    target_stderr: float | None = None,
+    batch_size: int | None = None,
+) -> SensitivityEstimate:
+    """Estimate how often replacing one token changes the decision of ``model``.
+
+    ::
+
+        S = E_x E_noise  1/T sum_{t=1..T}  1[ decision(model(x)) != decision(model(x, t replaced)) ]
+
+    (paper A, Def. 4.1; Eq. 1 with ``Bits`` and ``Flip``, there divided by d). ``decision`` is the
+    argmax of class logits and the sign of a scalar output. The defaults, ``Patches(4)`` and
+    ``Gaussian(variance=1.0)``, are the paper's setting for CIFAR-10.
+
+    Args:
+      model: any callable ``inputs -> outputs`` with outputs (N, C) or (N,): a flax.nnx or equinox
+        module, ``jax.tree_util.Partial(linen_module.apply, variables)``, a method, a plain
+        function. It is evaluated in inference mode; the caller's object is not touched. Pytrees
+        compile once for each structure and shape; a plain function, which may hide changing
+        weights, on every call.
+      inputs: (N, ...) array, batch first; examples are taken to be independent draws.
+      key: a PRNG key. The same key gives the same noise whatever ``batch_size`` is.
+      tokens: what a token is: ``Patches``, ``Positions``, ``Bits``, ``Whole``, ``Scatter``.
+      noise: what replaces it: ``Gaussian`` (a variance), ``Replacement``, ``Flip``.
+      repeats: fresh draws for each token; a deterministic noise is drawn once whatever this says.
+      tokens_per_example: measure this many distinct tokens of each example, drawn uniformly,
+        instead of all T. Unbiased, and for one budget of passes it allows more examples.
+      target_stderr: measure examples in random order and stop once the half-width of the 95 %
+        interval is at most 1.96 times this. Warns if all N examples do not suffice.
+      batch_size: forward rows at a time, which bounds memory whatever N, T and ``repeats`` are;
+        None for up to 512.
+
+    Returns:
+      A :class:`SensitivityEstimate` with ``value``, ``stderr``, ``per_token`` (T,), ``per_example``
+      (N,), ``forward_passes``.
+
+    Raises:
+      TypeError: an argument of the wrong kind, such as Gaussian noise on integers.
+      ValueError: inputs that are empty, not finite or have no such tokens; numbers out of range; a
+        model that returns NaN or outputs of another shape.
+    """
+    inputs = _checked_inputs(model, inputs)
+    count = tokens.count(inputs.shape)
+    chosen = tokens.valid(inputs.shape)
+    chosen = np.ones((len(inputs), count), bool) if chosen is None else chosen
+    noise.check(inputs)
+    repeats = positive_int("repeats", repeats)
+    repeats = 1 if noise.deterministic else repeats
+    batch_size = positive_int(
+        "batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+    )
+    token_key, order_key, noise_key = jax.random.split(_checked_key(key), 3)
+    if tokens_per_example is not None:
+        tokens_per_example = positive_int("tokens_per_example", tokens_per_example)
+        chosen = sample_tokens(token_key, chosen, tokens_per_example)
+
+    # Numbers of the noise are traced, so that another variance is not another program.
+    noise = jax.tree.map(lambda leaf: np.float32(leaf) if isinstance(leaf, float) else leaf, noise)
+    decide = functools.partial(_decide(inference(model), (tokens, noise)), noise_key)
+    if target_stderr is None:
+        plan = Plan(np.arange(len(inputs)), chosen, repeats)
+        return SensitivityEstimate(
+            _run(plan, decide, inputs, batch_size), plan.total, tokens.shared
+        )
+    order = generator(order_key).permutation(len(inputs))
+    target_stderr = positive_float("target_stderr", target_stderr)
+    return _until(target_stderr, order, chosen, repeats, decide, inputs, batch_size, tokens.shared)
+
+
+def _run(
+    plan: Plan, decide: Callable[..., Array], inputs: np.ndarray, batch_size: int
+) -> Float[np.ndarray, "n T"]:
+    """Carry out a plan: the flip rates of its examples and tokens."""
+    decisions = np.empty(plan.total, np.int32)
+    pending: deque[tuple[int, Array]] = deque()
+
+    def read_back() -> None:
+        start, result = pending.popleft()
+        found = np.asarray(result)[: plan.total - start]
+        if (found == NAN).any():
+            row = plan.rows(np.asarray([start + int((found == NAN).argmax())]))
+            place = "clean" if row.token[0] == CLEAN else f"with token {row.token[0]} replaced"
+            raise ValueError(
+                f"the model returned NaN for input {row.example[0]} ({place}); sensitivity needs "
+                "finite outputs: check the model's parameters"
+            )
+        decisions[start : start + len(found)] = found
+
+    batch_size = min(batch_size, plan.total)
+    for number, (examples, rows) in enumerate(plan.batches(batch_size)):
+        pending.append((number * batch_size, decide(inputs[examples], rows)))
+        if len(pending) > IN_FLIGHT:
+            read_back()
+    while pending:
+        read_back()
+    return plan.rates(decisions)
+
+
+def _until(
+    target: float,
+    order: Int[np.ndarray, " N"],
+    chosen: np.ndarray,
+    repeats: int,
+    decide: Callable[..., Array],
+    inputs: np.ndarray,
+    batch_size: int,
+    shared: bool,
+) -> SensitivityEstimate:
+    """Measure examples in the given order until the standard error reaches the target."""
+    rates = np.full(chosen.shape, np.nan)
+    done, passes, goal = 0, 0, min(FIRST_ROUND, len(order))
+    while True:
+        examples = np.sort(order[done:goal])
+        plan = Plan(examples, chosen[examples], repeats)
+        rates[examples] = _run(plan, decide, inputs, batch_size)
+        done, passes = goal, passes + plan.total
+        estimate = SensitivityEstimate(rates, passes, shared)
+        excess = estimate.half_width(0.95) / (1.96 * target)
+        if excess <= 1:
+            return estimate
+        if done == len(order):
+            warnings.warn(
+                f"target_stderr={target:g} was not reached with all {done} examples (stderr "
+                f"{estimate.stderr:.2g}); pass more examples, "
+                "or raise tokens_per_example or repeats",
+                stacklevel=3,
+            )
+            return estimate
+        # Go to where the present variance says the target lies, in steps that are neither so small
+        # that many looks bias the stop, nor so large that a chance excess is paid for.
+        goal = min(len(order), int(np.ceil(done * np.clip(excess**2, 1.1, 2.0))))
+
+
+def _checked_inputs(model: Any, inputs: Any) -> np.ndarray:
+    if not callable(model):
+        raise TypeError(
+            f"model must be callable, got {type(model).__name__}; for a linen module pass "
+            "jax.tree_util.Partial(module.apply, variables)"
+        )
+    inputs = np.asarray(inputs)
+    if inputs.ndim == 0 or inputs.dtype == object:
+        raise TypeError("inputs must be one numeric array (N, ...) with the batch first")
+    if inputs.size == 0:
+        raise ValueError(f"inputs are empty: shape {inputs.shape}; expected at least one example")
+    if jnp.issubdtype(inputs.dtype, jnp.floating) and not np.isfinite(inputs).all():
+        bad = np.flatnonzero(~np.isfinite(inputs.reshape(len(inputs), -1)).all(axis=1))
+        raise ValueError(
+            f"inputs hold NaN or inf in {len(bad)} of {len(inputs)} examples, first in example "
+            f"{bad[0]}; clean the data first"
+        )
+    return inputs
+
+
+def _checked_key(key: Any) -> Array:
+    try:
+        jax.random.key_data(key if isinstance(key, jax.Array) else jax.random.wrap_key_data(key))
+    except (TypeError, ValueError):
+        raise TypeError(f"key must be a PRNG key such as jax.random.key(0), got {key!r}") from None
+    return key
