@@ -1,0 +1,191 @@
+"""The few layers every architecture here shares, with the conventions of the PyTorch originals.
+
+The papers trained PyTorch models, so initial distributions, epsilons and the BatchNorm update are
+PyTorch's. Parameters are float32; `dtype` is the type of the arithmetic between them. Statistics
+(means, variances, softmax) are always taken in float32.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+from numpy.typing import DTypeLike
+
+Rngs = nnx.Rngs | None
+FAN_IN_UNIFORM = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+HE_NORMAL_FAN_OUT = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def uniform_bias(fan_in: int) -> jax.nn.initializers.Initializer:
+    """U(-b, b) with b = fan_in^-1/2: what PyTorch draws for the bias beside a fan-in weight."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def linear(
+    inputs: int,
+    outputs: int,
+    *,
+    rngs: nnx.Rngs,
+    dtype: DTypeLike,
+    use_bias: bool = True,
+    kernel_init: jax.nn.initializers.Initializer = FAN_IN_UNIFORM,
+    bias_init: jax.nn.initializers.Initializer | None = None,
+) -> nnx.Linear:
+    """y = x W + b, both drawn from U(-inputs^-1/2, inputs^-1/2) unless told otherwise."""
+    return nnx.Linear(
+        inputs,
+        outputs,
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=kernel_init,
+        bias_init=bias_init or uniform_bias(inputs),
+        rngs=rngs,
+    )
+
+
+def conv(
+    inputs: int,
+    outputs: int,
+    size: int,
+    *,
+    rngs: nnx.Rngs,
+    dtype: DTypeLike,
+    stride: int = 1,
+    padding: int | None = None,
+    groups: int = 1,
+    use_bias: bool = True,
+    kernel_init: jax.nn.initializers.Initializer = FAN_IN_UNIFORM,
+    bias_init: jax.nn.initializers.Initializer | None = None,
+) -> nnx.Conv:
+    """A square NHWC convolution, padded by `padding` on every side (default: size // 2)."""
+    pad = size // 2 if padding is None else padding
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (size, size),
+        strides=stride,
+        padding=((pad, pad), (pad, pad)),
+        feature_group_count=groups,
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=kernel_init,
+        bias_init=bias_init or uniform_bias(size * size * inputs // groups),
+        rngs=rngs,
+    )
+
+
+def layer_norm(
+    features: int, *, rngs: nnx.Rngs, dtype: DTypeLike, epsilon: float = 1e-5
+) -> nnx.LayerNorm:
+    """(x - mean) / sqrt(var + epsilon) * scale + bias over the last axis; scale 1 and bias 0."""
+    return nnx.LayerNorm(features, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs)
+
+
+class BatchNorm(nnx.Module):
+    """(x - mean) / sqrt(var + 1e-5) * scale + bias, one mean and variance a channel (last axis).
+
+    Training uses the batch's mean and biased variance, and moves the running statistics a tenth
+    of the way to the batch's mean and *unbiased* variance, as PyTorch does (flax's own BatchNorm
+    keeps the biased one). With `use_running_average` the running statistics are used instead.
+    """
+
+    def __init__(self, features: int, *, dtype: DTypeLike) -> None:
+        self.scale = nnx.Param(jnp.ones((features,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((features,), jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros((features,), jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones((features,), jnp.float32))
+        self.dtype = jnp.dtype(dtype)
+        self.use_running_average = False
+
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        if self.use_running_average:
+            mean, var = self.mean[...], self.var[...]
+        else:
+            axes = tuple(range(x.ndim - 1))
+            wide = x.astype(jnp.float32)
+            mean, var = wide.mean(axes), wide.var(axes)
+            count = x.size // x.shape[-1]
+            unbiased = var * (count / max(count - 1, 1))
+            self.mean[...] = 0.9 * self.mean[...] + 0.1 * jax.lax.stop_gradient(mean)
+            self.var[...] = 0.9 * self.var[...] + 0.1 * jax.lax.stop_gradient(unbiased)
+        scale = self.scale[...] * jax.lax.rsqrt(var + 1e-5)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        # The shift is folded in float32 only once a channel: x * scale + shift is one fused pass.
+        shift = self.bias[...] - mean * scale
+        return (x * scale.reshape(shape) + shift.reshape(shape)).astype(self.dtype)
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Choose running or batch statistics; called by `nnx.view`.
+
+        Args:
+          use_running_average: if True, normalise with the running statistics.
+        """
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+
+
+class Dropout(nnx.Module):
+    """Zero each element with probability `rate`, and divide the others by 1 - rate.
+
+    The mask comes from the `dropout` stream passed at call time, so the module itself holds no
+    random state. `rate` is honoured to 2^-16. Raises ValueError in training without a stream.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.deterministic = False
+
+    def __call__(self, x: Float[Array, "..."], rngs: Rngs) -> Float[Array, "..."]:
+        if self.deterministic or self.rate == 0.0:
+            return x
+        if rngs is None:
+            raise ValueError(
+                "a model with dropout in training needs rngs: got None, expected "
+                "model(images, rngs=nnx.Rngs(dropout=key)); or evaluate "
+                "nnx.view(model, deterministic=True)"
+            )
+        # Sixteen random bits an element: drawing 32 would double the cost of the mask, which on
+        # a CPU is a sizeable share of a training step.
+        bits = jax.random.bits(rngs.dropout(), x.shape, jnp.uint16)
+        keep = bits >= round(self.rate * 2**16)
+        return jnp.where(keep, x / (1.0 - self.rate), 0.0).astype(x.dtype)
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Turn the mask off or on; called by `nnx.view`.
+
+        Args:
+          deterministic: if True, return the input as it is.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+
+def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x Phi(x) with the exact Gaussian distribution function, not its tanh approximation."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def to_patches(images: Float[Array, "n h w c"], size: int) -> Float[Array, "n t d"]:
+    """Non-overlapping patches in row-major order, each flattened as (row, column, channel)."""
+    n, height, width, channels = images.shape
+    rows, columns = height // size, width // size
+    grid = images.reshape(n, rows, size, columns, size, channels).transpose(0, 1, 3, 2, 4, 5)
+    return grid.reshape(n, rows * columns, size * size * channels)
+
+
+def check_images(images: Float[Array, "n h w c"], image_size: int, channels: int) -> None:
+    """Raise ValueError unless `images` is (N, image_size, image_size, channels)."""
+    expected = (image_size, image_size, channels)
+    if images.ndim != 4 or images.shape[1:] != expected:
+        raise ValueError(
+            f"images have shape {images.shape}: expected (N, {image_size}, {image_size}, "
+            f"{channels}), batch first and channels last, as the model was created"
+        )
