@@ -46,18 +46,23 @@ class Plan:
         columns = place - place[0], self.examples[place], token, draw
         return Rows(*(column.astype(np.int32) for column in columns))
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Int[np.ndarray, " block"], Rows]]:
-        """Blocks of examples with their rows, always of the same sizes.
+    def batches(
+        self, batch_size: int, block: int
+    ) -> Iterator[tuple[Int[np.ndarray, " block"], Rows]]:
+        """Blocks of ``block`` examples with their rows, always of the same sizes.
 
-        The last batch is filled up with copies of the last row.
+        ``block`` is at least :meth:`block`. The last batch is filled up with copies of the last
+        row.
         """
-        # The most examples that batch_size consecutive rows can touch.
-        block = (batch_size - 2) // int(self.rows_each.min()) + 2
         for start in range(0, self.total, batch_size):
             rows = self.rows(np.minimum(np.arange(start, start + batch_size), self.total - 1))
             first = int(np.searchsorted(self.examples, rows.example[0]))
             place = np.minimum(first + np.arange(block), len(self.examples) - 1)
             yield self.examples[place], rows
+
+    def block(self, batch_size: int) -> int:
+        """The most examples that ``batch_size`` consecutive rows can touch."""
+        return (batch_size - 2) // int(self.rows_each.min()) + 2
 
     def rates(self, decisions: Int[np.ndarray, " total"]) -> Float[np.ndarray, "n T"]:
         """Share of draws whose decision differs from the clean one, NaN for tokens not chosen."""

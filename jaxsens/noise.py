@@ -1,6 +1,7 @@
 """What replaces a token: Gaussian noise, a draw from a vocabulary, or a bit flip."""
 
 import dataclasses
+import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import jax
@@ -56,7 +57,8 @@ class Gaussian:
             )
 
     def __call__(self, token: jax.Array, *, key: jax.Array) -> jax.Array:
-        sigma = jnp.sqrt(jnp.asarray(self.variance, token.dtype))
+        # The root first: in half precision a small variance is 0 long before its root is.
+        sigma = jnp.sqrt(jnp.asarray(self.variance)).astype(token.dtype)
         return token + sigma * jax.random.normal(key, token.shape, token.dtype)
 
 
@@ -116,15 +118,20 @@ class Flip:
     """The other of two values: -1 and +1 by default (paper A, Eq. 1). Deterministic.
 
     ``values`` is the pair in use, (0, 1) for instance. Raises ValueError when the inputs hold
-    anything else.
+    anything else, or when ``values`` are not two different integers.
     """
 
     values: tuple[int, int] = (-1, 1)
     deterministic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if len(self.values) != 2 or self.values[0] == self.values[1]:
-            raise ValueError(f"values must be two different numbers, got {self.values!r}")
+        try:
+            low, high = map(operator.index, self.values)
+        except (TypeError, ValueError):
+            low = high = 0
+        if low == high:
+            raise ValueError(f"values must be two different integers, got {self.values!r}")
+        object.__setattr__(self, "values", (low, high))
 
     def check(self, inputs: np.ndarray) -> None:
         low, high = self.values
@@ -136,4 +143,5 @@ class Flip:
             )
 
     def __call__(self, token: jax.Array, *, key: jax.Array) -> jax.Array:
-        return jnp.asarray(sum(self.values), token.dtype) - token
+        low, high = (jnp.asarray(value, token.dtype) for value in self.values)
+        return jnp.where(token == low, high, low)

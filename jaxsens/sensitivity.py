@@ -11,9 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from jaxsens._check import positive_float, positive_int
+from jaxsens._check import (
+    check_members,
+    checked_inputs,
+    checked_key,
+    positive_float,
+    positive_int,
+)
 from jaxsens._estimate import SensitivityEstimate as SensitivityEstimate
 from jaxsens._model import compile_once, inference
 from jaxsens._plan import CLEAN, NAN, Plan, Rows, generator, sample_tokens
@@ -32,14 +38,17 @@ def decision(outputs: Array) -> Int[Array, " N"]:
     """The sign (-1, 0 or 1) of scalar outputs (N,) or (N, 1), the argmax of class logits (N, C).
 
     A scalar of exactly 0 is a third decision, and the first of several equal largest logits wins.
-    Rows with NaN give -2. Raises ValueError for outputs of another rank.
+    Rows with NaN give -2. Raises ValueError for outputs of another shape,
+    TypeError for complex ones.
     """
+    if jnp.issubdtype(outputs.dtype, jnp.complexfloating):
+        raise TypeError(f"the model's output is {outputs.dtype}; expected real numbers")
     if outputs.ndim == 2 and outputs.shape[1] == 1:
         outputs = outputs[:, 0]
     if outputs.ndim == 1:
         scores = outputs[:, None]
         decided = jnp.sign(outputs if outputs.dtype != bool else outputs.astype(jnp.int32))
-    elif outputs.ndim == 2:
+    elif outputs.ndim == 2 and outputs.shape[1] > 0:
         scores, decided = outputs, jnp.argmax(outputs, axis=1)
     else:
         raise ValueError(
@@ -112,8 +121,8 @@ def sensitivity(
       model: any callable ``inputs -> outputs`` with outputs (N, C) or (N,): a flax.nnx or equinox
         module, ``jax.tree_util.Partial(linen_module.apply, variables)``, a method, a plain
         function. It is evaluated in inference mode; the caller's object is not touched. Pytrees
-        compile once for each structure and shape; a plain function, which may hide changing
-        weights, on every call.
+        compile once for each structure and shape; a plain function or a functools.partial of one,
+        which may hide changing weights, on every call.
       inputs: (N, ...) array, batch first; examples are taken to be independent draws.
       key: a PRNG key. The same key gives the same noise whatever ``batch_size`` is.
       tokens: what a token is: ``Patches``, ``Positions``, ``Bits``, ``Whole``, ``Scatter``.
@@ -135,17 +144,17 @@ def sensitivity(
       ValueError: inputs that are empty, not finite or have no such tokens; numbers out of range; a
         model that returns NaN or outputs of another shape.
     """
-    inputs = _checked_inputs(model, inputs)
-    count = tokens.count(inputs.shape)
-    chosen = tokens.valid(inputs.shape)
-    chosen = np.ones((len(inputs), count), bool) if chosen is None else chosen
+    inputs = checked_inputs(model, inputs)
+    check_members("tokens", tokens, ("shared", "count", "valid", "replace"), "Patches(4)")
+    check_members("noise", noise, ("deterministic", "check", "__call__"), "Gaussian(1.0)")
+    chosen = _valid_tokens(tokens, inputs.shape)
     noise.check(inputs)
     repeats = positive_int("repeats", repeats)
     repeats = 1 if noise.deterministic else repeats
     batch_size = positive_int(
         "batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size
     )
-    token_key, order_key, noise_key = jax.random.split(_checked_key(key), 3)
+    token_key, order_key, noise_key = jax.random.split(checked_key(key), 3)
     if tokens_per_example is not None:
         tokens_per_example = positive_int("tokens_per_example", tokens_per_example)
         chosen = sample_tokens(token_key, chosen, tokens_per_example)
@@ -153,18 +162,22 @@ def sensitivity(
     # Numbers of the noise are traced, so that another variance is not another program.
     noise = jax.tree.map(lambda leaf: np.float32(leaf) if isinstance(leaf, float) else leaf, noise)
     decide = functools.partial(_decide(inference(model), (tokens, noise)), noise_key)
+    full = Plan(np.arange(len(inputs)), chosen, repeats)
+    batch_size = min(batch_size, full.total)
+    # One size of batch and block for the whole measurement: a round of its own size would compile.
+    run = functools.partial(
+        _run, decide=decide, inputs=inputs, batch_size=batch_size, block=full.block(batch_size)
+    )
     if target_stderr is None:
-        plan = Plan(np.arange(len(inputs)), chosen, repeats)
-        return SensitivityEstimate(
-            _run(plan, decide, inputs, batch_size), plan.total, tokens.shared
-        )
+        return SensitivityEstimate(run(full), full.total, tokens.shared)
     order = generator(order_key).permutation(len(inputs))
-    target_stderr = positive_float("target_stderr", target_stderr)
-    return _until(target_stderr, order, chosen, repeats, decide, inputs, batch_size, tokens.shared)
+    return _until(
+        positive_float("target_stderr", target_stderr), order, chosen, repeats, run, tokens.shared
+    )
 
 
 def _run(
-    plan: Plan, decide: Callable[..., Array], inputs: np.ndarray, batch_size: int
+    plan: Plan, decide: Callable[..., Array], inputs: np.ndarray, batch_size: int, block: int
 ) -> Float[np.ndarray, "n T"]:
     """Carry out a plan: the flip rates of its examples and tokens."""
     decisions = np.empty(plan.total, np.int32)
@@ -182,8 +195,7 @@ def _run(
             )
         decisions[start : start + len(found)] = found
 
-    batch_size = min(batch_size, plan.total)
-    for number, (examples, rows) in enumerate(plan.batches(batch_size)):
+    for number, (examples, rows) in enumerate(plan.batches(batch_size, block)):
         pending.append((number * batch_size, decide(inputs[examples], rows)))
         if len(pending) > IN_FLIGHT:
             read_back()
@@ -197,9 +209,7 @@ def _until(
     order: Int[np.ndarray, " N"],
     chosen: np.ndarray,
     repeats: int,
-    decide: Callable[..., Array],
-    inputs: np.ndarray,
-    batch_size: int,
+    run: Callable[[Plan], np.ndarray],
     shared: bool,
 ) -> SensitivityEstimate:
     """Measure examples in the given order until the standard error reaches the target."""
@@ -208,7 +218,7 @@ def _until(
     while True:
         examples = np.sort(order[done:goal])
         plan = Plan(examples, chosen[examples], repeats)
-        rates[examples] = _run(plan, decide, inputs, batch_size)
+        rates[examples] = run(plan)
         done, passes = goal, passes + plan.total
         estimate = SensitivityEstimate(rates, passes, shared)
         excess = estimate.half_width(0.95) / (1.96 * target)
@@ -227,29 +237,13 @@ def _until(
         goal = min(len(order), int(np.ceil(done * np.clip(excess**2, 1.1, 2.0))))
 
 
-def _checked_inputs(model: Any, inputs: Any) -> np.ndarray:
-    if not callable(model):
-        raise TypeError(
-            f"model must be callable, got {type(model).__name__}; for a linen module pass "
-            "jax.tree_util.Partial(module.apply, variables)"
-        )
-    inputs = np.asarray(inputs)
-    if inputs.ndim == 0 or inputs.dtype == object:
-        raise TypeError("inputs must be one numeric array (N, ...) with the batch first")
-    if inputs.size == 0:
-        raise ValueError(f"inputs are empty: shape {inputs.shape}; expected at least one example")
-    if jnp.issubdtype(inputs.dtype, jnp.floating) and not np.isfinite(inputs).all():
-        bad = np.flatnonzero(~np.isfinite(inputs.reshape(len(inputs), -1)).all(axis=1))
+def _valid_tokens(tokens: Tokens, shape: tuple[int, ...]) -> Bool[np.ndarray, "N T"]:
+    count, valid = tokens.count(shape), tokens.valid(shape)
+    expected = (shape[0], count)
+    valid = np.ones(expected, bool) if valid is None else np.asarray(valid)
+    if valid.dtype != bool or valid.shape != expected or not valid.any(axis=1).all():
         raise ValueError(
-            f"inputs hold NaN or inf in {len(bad)} of {len(inputs)} examples, first in example "
-            f"{bad[0]}; clean the data first"
+            f"{type(tokens).__name__}.valid must give a boolean array of shape {expected} with a "
+            f"real token in every example, got {valid.dtype} of shape {valid.shape}"
         )
-    return inputs
-
-
-def _checked_key(key: Any) -> Array:
-    try:
-        jax.random.key_data(key if isinstance(key, jax.Array) else jax.random.wrap_key_data(key))
-    except (TypeError, ValueError):
-        raise TypeError(f"key must be a PRNG key such as jax.random.key(0), got {key!r}") from None
-    return key
+    return valid
