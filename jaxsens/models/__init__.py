@@ -8,13 +8,29 @@ import jax.numpy as jnp
 from flax import nnx
 from numpy.typing import DTypeLike
 
+from jaxsens.models.cnn import CNN as CNN
+from jaxsens.models.convmixer import ConvMixer as ConvMixer
+from jaxsens.models.convnextv2 import ConvNeXtV2 as ConvNeXtV2
+from jaxsens.models.densenet import DenseNet as DenseNet
 from jaxsens.models.mlp import MLP as MLP
+from jaxsens.models.resnet import ResNet as ResNet
+from jaxsens.models.vit import ViT as ViT
+from jaxsens.models.vit_simple import ViTSimple as ViTSimple
 from jaxsens.models.vit_small import ViTSmall as ViTSmall
 
 # A name is an architecture and the widths it starts from; `create` may override each of them.
 _ARCHITECTURES: dict[str, tuple[Callable[..., nnx.Module], Mapping[str, Any]]] = {
     "vit": (ViTSmall, {}),
+    "vit-simple": (ViTSimple, {}),
+    "convmixer": (ConvMixer, {}),
+    "resnet18": (ResNet, {}),
+    "densenet121": (DenseNet, {}),
+    "cnn": (CNN, {}),
     "mlp": (MLP, {}),
+    "vit-l16": (ViT, {}),
+    "vit-ti16": (ViT, {"depth": 12, "heads": 3, "dim": 192, "mlp_dim": 768}),
+    "convnextv2-tiny": (ConvNeXtV2, {}),
+    "convnextv2-atto": (ConvNeXtV2, {"depths": (2, 2, 6, 2), "widths": (40, 80, 160, 320)}),
 }
 _COMMON = ("image_size", "patch_size", "channels", "classes", "dtype", "rngs")
 
