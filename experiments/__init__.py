@@ -1,1 +1,1 @@
-"""Experiments of the papers: `python -m experiments.NAME`. Configuration and wiring; no algorithm."""
+"""Experiments of the papers, `python -m experiments.NAME`: configuration, wiring, figures."""

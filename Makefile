@@ -1,0 +1,40 @@
+# make run       train and measure on real digits that come with a package (about 8 minutes, 2 cores)
+# make test      lint, types and tests
+# make test-all  the slow tests as well
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: run test test-all lint clean
+
+run: $(VENV)/.run
+	$(BIN)/python -m experiments.mnist --data embedded
+
+test: $(VENV)/.test lint
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.test lint
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e ".[experiments]"
+	@touch $@
+
+# neural-tangents asks for TensorFlow, which the part of it in use never imports: leave it out.
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e ".[test]"
+	$(PIP) --no-deps neural-tangents==0.6.5
+	@touch $@

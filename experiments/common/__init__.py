@@ -1,0 +1,1 @@
+"""What every experiment shares: command line, run record, progress, plotting style."""

@@ -1,0 +1,90 @@
+"""The command line: frozen dataclasses as options, errors on one line with exit code 2."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+Config = TypeVar("Config")
+
+
+class UserError(Exception):
+    """Something the user can put right; the message is one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """Options every experiment has."""
+
+    data: str = "tfds"
+    """Where the data come from: tfds, embedded (what an installed package carries), or a path."""
+    out: Path | None = None
+    """Directory of the run record; must not exist. Default: runs/<experiment>/<date-time>."""
+    seed: int = 0
+    """First seed."""
+    seeds: int = 1
+    """How many seeds to train together: seed, seed + 1, ..."""
+    smoke: bool = False
+    """The same code at the smallest size, in under a minute on two CPU cores."""
+    resume: bool = False
+    """Go on with the run in --out from its last checkpoint."""
+
+    def check(self) -> None:
+        """Raise UserError for options that cannot be right."""
+        if self.seeds < 1:
+            raise UserError(f"--seeds must be at least 1, got {self.seeds}")
+        if self.seed < 0:
+            raise UserError(f"--seed must be 0 or more, got {self.seed}")
+
+
+def parse(config: type[Config], *, prog: str, args: list[str] | None = None) -> Config:
+    """The options as an instance of ``config``; one line on standard error and exit 2 if wrong."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(config, prog=prog, args=args)
+    except SystemExit as stop:
+        if stop.code:
+            _fail(f"{_one_line(errors.getvalue())} (see python -m {prog} --help)")
+        raise
+
+
+def run(main: Callable[[Any], None], config: type, *, prog: str) -> None:
+    """Parse the options and call ``main``; what the user can put right is one line and exit 2.
+
+    Anything else is a bug and shows its traceback.
+    """
+    from jaxsens.checkpoints import CheckpointError
+    from jaxsens.data import DataError
+
+    options = parse(config, prog=prog)
+    try:
+        main(options)
+    except (UserError, CheckpointError, DataError, FloatingPointError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_line(box: str) -> str:
+    """The first statement of an error that the parser drew in a box."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│ ").strip() for line in text.splitlines() if line.startswith("│")]
+    statement = []
+    for line in lines:
+        if not line or set(line) <= {"─"}:
+            break
+        statement.append(line)
+    return " ".join(statement) or " ".join(text.split())

@@ -1,0 +1,77 @@
+"""Tables and curves over seeds, from records alone."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.common.record import write_whole
+
+Lines = Sequence[Mapping[str, Any]]
+
+
+def pooled(values: Sequence[float], stderrs: Sequence[float]) -> tuple[float, float]:
+    """Mean over seeds and its standard error.
+
+    The error is sqrt(mean(stderr^2) + var / S): seeds share their examples, so their errors are
+    taken as fully correlated, and the spread between seeds is added. It errs on the large side.
+    """
+    spread = np.var(values, ddof=1) / len(values) if len(values) > 1 else 0.0
+    return float(np.mean(values)), float(np.sqrt(np.mean(np.square(stderrs)) + spread))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain table with aligned columns."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def curve(lines: Lines, field: str, **where: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs (E,) and the field's values (S, E) of the lines that match ``where``, a row a seed."""
+    chosen = [line for line in lines if all(line[k] == v for k, v in where.items())]
+    seeds = sorted({line["seed"] for line in chosen})
+    by_seed = [{line["epoch"]: line[field] for line in chosen if line["seed"] == s} for s in seeds]
+    epochs = sorted(set.intersection(*(set(values) for values in by_seed)))
+    values = [[np.nan if v[e] is None else v[e] for e in epochs] for v in by_seed]
+    return np.array(epochs), np.array(values, float)
+
+
+def draw_band(axes: Any, epochs: np.ndarray, values: np.ndarray, **style: Any) -> None:
+    """The mean over seeds (S, E) with a band from the lowest to the highest seed."""
+    (line,) = axes.plot(epochs, values.mean(0), **style)
+    if len(values) > 1:
+        axes.fill_between(
+            epochs, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0
+        )
+
+
+def figure(width: float, height: float, **subplots: Any) -> tuple[Any, Any]:
+    """A figure in the house style, without a display."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    style = {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 10,
+        "legend.frameon": False,
+    }
+    with rc_context(style):
+        drawn = Figure(figsize=(width, height), dpi=150, layout="constrained")
+        FigureCanvasAgg(drawn)
+        return drawn, drawn.subplots(**subplots)
+
+
+def save(drawn: Any, path: Path) -> None:
+    """Write a figure whole or not at all."""
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format=path.suffix.lstrip("."))
+    write_whole(path, buffer.getvalue())

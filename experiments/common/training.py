@@ -1,0 +1,130 @@
+"""Train, measure, record and checkpoint: the loop of every experiment that trains a network."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax import Array
+
+import jaxsens
+from experiments.common.cli import UserError
+from experiments.common.progress import Progress
+from experiments.common.record import RunRecord
+from jaxsens import checkpoints
+from jaxsens.training import Split, State, Trainer, fit
+
+# measure(model, key) -> named numbers; the model of one seed, in inference mode
+Measure = Callable[[nnx.Module, Array], Mapping[str, float]]
+
+
+def sensitivity_measure(name: str, inputs: np.ndarray, **settings: Any) -> Measure:
+    """``jaxsens.sensitivity`` on fixed inputs, as ``name`` and ``name_stderr``."""
+
+    def measure(model: nnx.Module, key: Array) -> dict[str, float]:
+        estimate = jaxsens.sensitivity(model, inputs, key=key, **settings)
+        return {name: estimate.value, f"{name}_stderr": estimate.stderr}
+
+    return measure
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long to train, and after how many epochs to measure."""
+
+    epochs: int
+    every: int
+    steps_per_epoch: int
+
+
+def train_and_measure(
+    name: str,
+    trainer: Trainer,
+    train: Split,
+    test: Split,
+    *,
+    seeds: Sequence[int],
+    schedule: Schedule,
+    measures: Sequence[Measure],
+    record: RunRecord,
+) -> list[nnx.Module]:
+    """Train the seeds together; write a line for each seed and evaluation, and a checkpoint.
+
+    A record that already has checkpoints of ``name`` is taken up where they end. Returns the final
+    models, one a seed, in inference mode.
+    """
+    directory = record.directory / "checkpoints" / name
+    step = checkpoints.latest(directory)
+    state = None if step is None else checkpoints.restore(directory, trainer.initial, step=step)
+    before = [
+        line for line in record.lines if line["model"] == name and line["epoch"] <= (step or 0)
+    ]
+    record.keep(lambda line: line["model"] != name or (step is not None and line["epoch"] <= step))
+    spent = before[-1]["seconds"] if before and step is not None else 0.0
+    root_keys = [jax.random.key(seed) for seed in seeds]
+    train_keys, measure_keys = (
+        jax.numpy.stack([jax.random.fold_in(k, i) for k in root_keys]) for i in (1, 2)
+    )
+    train, test = jax.device_put((train, test))
+    progress = Progress(name, schedule.epochs, "epochs")
+    started = time.monotonic() - spent
+    done = 0
+    try:
+        for current in fit(
+            trainer,
+            train,
+            keys=train_keys,
+            epochs=schedule.epochs,
+            every=schedule.every,
+            state=state,
+        ):
+            done = int(current.epoch[0])
+            if step is None or done > step:
+                lines = _evaluate(trainer, current, train, test, measures, measure_keys)
+                seconds = round(time.monotonic() - started, 2)
+                where = {"epoch": done, "step": done * schedule.steps_per_epoch, "seconds": seconds}
+                record.add(
+                    {"model": name, "seed": seed, **where, **line}
+                    for seed, line in zip(seeds, lines, strict=True)
+                )
+                checkpoints.save(directory, current, step=done)
+                progress.update(done, _note(lines))
+            final = current
+    except KeyboardInterrupt:
+        raise UserError(
+            f"interrupted; saved up to epoch {done} of {name}: go on with --resume --out "
+            f"{record.directory}"
+        ) from None
+    return trainer.models(final)
+
+
+def _evaluate(
+    trainer: Trainer,
+    state: State,
+    train: Split,
+    test: Split,
+    measures: Sequence[Measure],
+    keys: Array,
+) -> list[dict[str, float]]:
+    """Losses, metrics and measures of each seed."""
+    parts = {"train": trainer.evaluate(state, train), "test": trainer.evaluate(state, test)}
+    lines: list[dict[str, float]] = []
+    for seed, model in enumerate(trainer.models(state)):
+        line = {
+            f"{part}_{metric}": float(values[seed])
+            for part, metrics in parts.items()
+            for metric, values in metrics.items()
+        }
+        key = jax.random.fold_in(keys[seed], int(state.epoch[seed]))
+        for number, measure in enumerate(measures):
+            line.update(measure(model, jax.random.fold_in(key, number)))
+        lines.append(line)
+    return lines
+
+
+def _note(lines: Sequence[Mapping[str, float]]) -> str:
+    shown = [k for k in ("train_accuracy", "test_accuracy", "sensitivity") if k in lines[0]]
+    return "  ".join(f"{k} {np.mean([line[k] for line in lines]):.4g}" for k in shown)

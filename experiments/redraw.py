@@ -1,0 +1,34 @@
+"""Redraw the figures of finished runs from their records: python -m experiments.redraw RUN ..."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import tyro
+
+from experiments.common.cli import UserError, run
+from experiments.common.record import RunRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Redraw the figures of finished runs from their records, without training anything."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories, as in runs/<experiment>/<run>."""
+
+
+def main(config: Config) -> None:
+    """Draw each run with the experiment that its record names."""
+    for directory in config.runs:
+        record = RunRecord(directory)
+        experiment = record.read("config.json").get("experiment")
+        known = {path.stem for path in Path(__file__).parent.glob("*.py")}
+        if experiment not in known:
+            raise UserError(f"{directory} names no experiment that is known here: {experiment!r}")
+        importlib.import_module(f"experiments.{experiment}").draw(record)
+        print(f"redrew {directory}")
+
+
+if __name__ == "__main__":
+    run(main, Config, prog="experiments.redraw")
