@@ -116,7 +116,7 @@ class DepthwiseConv(nnx.Module):
         for i in range(self.size):
             for j in range(self.size):
                 window = jax.lax.slice(padded, (0, i, j, 0), (n, i + height, j + width, channels))
-                y = y + window * kernel[i, j][None]
+                y = y + window * kernel[i, j][None, None]
         return y
 
 
