@@ -6,6 +6,8 @@ import statistics
 import numpy as np
 from jaxtyping import Float
 
+ROUNDING = 1e-12
+
 
 def _mean(rates: np.ndarray, axis: int) -> np.ndarray:
     """Mean over ``axis`` of the entries that are not NaN; NaN where there are none."""
@@ -80,7 +82,8 @@ class SensitivityEstimate:
             by_token = (residual.sum(0) ** 2).sum() / cells**2 * tokens / (tokens - 1)
             by_cell = (residual**2).sum() / cells**2
             variance += max(by_token - by_cell, 0.0)
-        return float(np.sqrt(variance))
+        # Equal rates differ by rounding alone; a real difference is far above it.
+        return float(np.sqrt(variance)) if variance > ROUNDING**2 else 0.0
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Confidence interval for S: ``value`` ± z * ``stderr``, cut to [0, 1].
