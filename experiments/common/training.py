@@ -19,6 +19,10 @@ from jaxsens.training import Split, State, Trainer, fit
 
 # measure(model, key) -> named numbers; the model of one seed, in inference mode
 Measure = Callable[[nnx.Module, Array], Mapping[str, float]]
+# observe(epoch, models), the models of all seeds in inference mode
+Observe = Callable[[int, Sequence[nnx.Module]], None]
+# until(lines), the named numbers of all seeds at one epoch
+Until = Callable[[Sequence[Mapping[str, Any]]], bool]
 
 
 def sensitivity_measure(name: str, inputs: np.ndarray, **settings: Any) -> Measure:
@@ -33,11 +37,16 @@ def sensitivity_measure(name: str, inputs: np.ndarray, **settings: Any) -> Measu
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How long to train, and after how many epochs to measure."""
+    """How long to train, and after how many epochs to measure and to save.
+
+    ``save_every`` is a multiple of ``every``, None for every measurement: where an epoch takes
+    milliseconds, a checkpoint costs more than what it protects.
+    """
 
     epochs: int
     every: int
     steps_per_epoch: int
+    save_every: int | None = None
 
 
 def train_and_measure(
@@ -50,11 +59,15 @@ def train_and_measure(
     schedule: Schedule,
     measures: Sequence[Measure],
     record: RunRecord,
+    observe: Observe | None = None,
+    until: Until | None = None,
 ) -> list[nnx.Module]:
-    """Train the seeds together; write a line for each seed and evaluation, and a checkpoint.
+    """Train the seeds together; write a line for each seed and evaluation, and checkpoints.
 
-    A record that already has checkpoints of ``name`` is taken up where they end. Returns the final
-    models, one a seed, in inference mode.
+    ``observe`` sees every measured epoch and may keep what it likes; ``until`` ends the training
+    early, when it returns true for the lines of all seeds at one evaluation. A record that already
+    has checkpoints of ``name`` is taken up where they end. Returns the final models, one a seed, in
+    inference mode.
     """
     directory = record.directory / "checkpoints" / name
     step = checkpoints.latest(directory)
@@ -71,7 +84,9 @@ def train_and_measure(
     train, test = jax.device_put((train, test))
     progress = Progress(name, schedule.epochs, "epochs")
     started = time.monotonic() - spent
-    done = 0
+    save_every = schedule.save_every or schedule.every
+    done = saved = step or 0
+    pending: list[dict[str, Any]] = []
     try:
         for current in fit(
             trainer,
@@ -86,19 +101,28 @@ def train_and_measure(
                 lines = _evaluate(trainer, current, train, test, measures, measure_keys)
                 seconds = round(time.monotonic() - started, 2)
                 where = {"epoch": done, "step": done * schedule.steps_per_epoch, "seconds": seconds}
-                record.add(
+                pending += [
                     {"model": name, "seed": seed, **where, **line}
                     for seed, line in zip(seeds, lines, strict=True)
-                )
-                checkpoints.save(directory, current, step=done)
+                ]
+                if observe is not None:
+                    observe(done, trainer.models(current))
+                ended = until is not None and until(lines)
+                if done % save_every == 0 or done == schedule.epochs or ended:
+                    record.add(pending)
+                    checkpoints.save(directory, current, step=done)
+                    pending, saved = [], done
                 progress.update(done, _note(lines))
-            final = current
+                if ended:
+                    break
+            elif until is not None and until(before[-len(seeds) :]):
+                break  # the run that is taken up again had ended here
     except KeyboardInterrupt:
         raise UserError(
-            f"interrupted; saved up to epoch {done} of {name}: go on with --resume --out "
+            f"interrupted; saved up to epoch {saved} of {name}: go on with --resume --out "
             f"{record.directory}"
         ) from None
-    return trainer.models(final)
+    return trainer.models(current)
 
 
 def _evaluate(
