@@ -172,10 +172,8 @@ class Rows:
     owners: Int64[np.ndarray, " classes"]  # the point at which each stored row was evaluated
     moves: tuple[tuple[int, tuple[int, ...], int], ...]
 
-    def read(
-        self, a: int, index: Int64[np.ndarray, "*shape"]
-    ) -> Float64[np.ndarray, "kinds *shape"]:
-        """K(x_a, y) for the points y with these indices."""
+    def read(self, a: int, index: np.ndarray) -> np.ndarray:
+        """K(x_a, y) for the points y with these indices, any shape: (kinds, *shape)."""
         owner, sigma, shift = self.moves[a]
         return self.stored[owner][:, permute(index, sigma) ^ shift]
 

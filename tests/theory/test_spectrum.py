@@ -143,7 +143,8 @@ def test_rows_are_the_kernel():
         direct = np.stack(kernel(x[symmetry.representatives], x))
         ours = np.stack([rows.read(a, np.arange(2**d)) for a in range(len(rows.moves))], 1)
         np.testing.assert_allclose(ours, direct, rtol=1e-12)
-        assert len(rows.owners) < len(rows.moves)
+        if architecture.readout == "mean":  # token permutations connect points
+            assert len(rows.owners) < len(rows.moves)
         assert quadratic_forms(rows).shape == (2, 2**d)
 
 
