@@ -1,4 +1,4 @@
-"""What survives of "low degree first" where the order of Proposition 3.1 fails: an aggregate bias."""
+"""What survives of "low degree first" where the order fails: an aggregate bias."""
 
 from __future__ import annotations
 
