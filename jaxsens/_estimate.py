@@ -85,23 +85,48 @@ class SensitivityEstimate:
         # Equal rates differ by rounding alone; a real difference is far above it.
         return float(np.sqrt(variance)) if variance > ROUNDING**2 else 0.0
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Confidence interval for S: ``value`` ± z * ``stderr``, cut to [0, 1].
+    @property
+    def events(self) -> float:
+        """How many equal flips carry as much information: ``(sum r)^2 / sum r^2`` over examples.
 
-        When all N examples have the same rate (no flip at all, say), ``stderr`` is 0 and says
-        nothing: the half-width is then ``1 - (1 - level)**(1/N)``, about 3 / N at 95 %, the
-        largest share of differing examples that N equal ones do not rule out. Raises ValueError
-        unless 0 < level < 1.
+        ``r`` is ``per_example``, or ``1 - per_example`` if these are fewer; with shared tokens at
+        most the number of tokens. A standard error estimated from few events is itself uncertain.
         """
-        half = self.half_width(level)
-        return max(self.value - half, 0.0), min(self.value + half, 1.0)
+        rates = self.per_example[~np.isnan(self.per_example)]
+        counts = [r.sum() ** 2 / (r**2).sum() if r.any() else 0.0 for r in (rates, 1 - rates)]
+        return float(min(counts + [self.rates.shape[1]] * self.shared))
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Confidence interval for S, within [0, 1]; NaN for a single example.
+
+        Wilson's score interval for a share of S (1 - S) / stderr^2 independent trials, with z
+        widened to Student's t (to first order) for as many degrees of freedom as there are
+        ``events``. It covers where flips are so few that ``value`` ± 1.96 ``stderr`` does not, and
+        agrees with that where they are many. When all N examples have the same rate (no flip at
+        all, say), ``stderr`` is 0 and says nothing: they count as N trials, so that the bound is
+        about 3.8 / N at 95 %. Raises ValueError unless 0 < level < 1.
+        """
+        low, high = self._wilson(level)
+        return max(low, 0.0), min(high, 1.0)
 
     def half_width(self, level: float = 0.95) -> float:
         """Half the width of :meth:`interval` before it is cut to [0, 1]."""
+        low, high = self._wilson(level)
+        return (high - low) / 2
+
+    def _wilson(self, level: float) -> tuple[float, float]:
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1, got {level}")
-        half = statistics.NormalDist().inv_cdf((1 + level) / 2) * self.stderr
-        return half if half != 0 else 1 - (1 - level) ** (1 / self.examples)
+        p, stderr = self.value, self.stderr
+        z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+        if stderr == 0:
+            trials = float(self.examples)
+        else:
+            trials = p * (1 - p) / stderr**2
+            z *= 1 + (z**2 + 1) / (4 * max(self.events, 2.0))
+        centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
+        half = z / (1 + z**2 / trials) * np.sqrt(p * (1 - p) / trials + (z / (2 * trials)) ** 2)
+        return float(centre - half), float(centre + half)
 
     def __repr__(self) -> str:
         return (

@@ -43,10 +43,46 @@ def test_against_loops():
     np.testing.assert_allclose(
         est.per_token_stderr, [statistics.stdev(c) / len(c) ** 0.5 for c in columns]
     )
-    low, high = est.interval(0.9)
-    assert (low + high) / 2 == pytest.approx(est.value)
-    assert (high - low) / 2 == pytest.approx(1.6448536 * est.stderr)
     assert "forward_passes=123" in repr(est)
+
+
+def wilson(successes, trials, z):
+    """The two shares p at which |successes / trials - p| is z sqrt(p (1 - p) / trials)."""
+    s = successes / trials
+    return np.sort(np.roots([1 + z**2 / trials, -2 * s - z**2 / trials, s**2]).real)
+
+
+def test_interval_of_independent_trials_is_wilsons():
+    """One token, one draw: n Bernoulli trials. Few flips widen z to Student's t."""
+    for flips, n in ((3, 50), (300, 1000), (997, 1000)):
+        rates = (np.arange(n) < flips).astype(float)[:, None]
+        est = SensitivityEstimate(rates, 0)
+        events = min(flips, n - flips)
+        assert est.events == pytest.approx(events)
+        # stderr has n - 1 where a binomial variance has n.
+        for level, z in ((0.95, 1.959964), (0.8, 1.281552)):
+            expected = wilson(flips / n * (n - 1), n - 1, z * (1 + (z**2 + 1) / (4 * events)))
+            np.testing.assert_allclose(est.interval(level), np.clip(expected, 0, 1), rtol=1e-5)
+    t_of_10 = 2.228139
+    assert pytest.approx(t_of_10, rel=0.02) == 1.959964 * (1 + (1.959964**2 + 1) / 40)
+
+
+def test_interval_of_many_flips_is_two_standard_errors():
+    rng = np.random.default_rng(0)
+    est = SensitivityEstimate(rng.binomial(5, 0.3, size=(3000, 7)) / 5, 0)
+    expected = est.value - 1.96 * est.stderr, est.value + 1.96 * est.stderr
+    np.testing.assert_allclose(est.interval(), expected, rtol=1e-3)
+    assert est.half_width() == pytest.approx(1.96 * est.stderr, rel=2e-3)
+
+
+def test_events_count_equal_flips():
+    rates = np.zeros((100, 4))
+    rates[:9, 0] = 1
+    assert SensitivityEstimate(rates, 0).events == pytest.approx(9)
+    assert SensitivityEstimate(1 - rates, 0).events == pytest.approx(9)
+    assert SensitivityEstimate(rates, 0, shared=True).events == 4
+    rates[0] = 1
+    assert SensitivityEstimate(rates, 0).events == pytest.approx(12**2 / (8 + 16))
 
 
 def test_one_example_has_no_standard_error():
@@ -54,15 +90,17 @@ def test_one_example_has_no_standard_error():
     assert est.value == 0.5
     assert np.isnan(est.stderr)
     assert np.isnan(est.per_token_stderr).all()
+    assert np.isnan(est.half_width())
 
 
 @pytest.mark.parametrize("base", [np.zeros(7), np.ones(7), np.arange(7) / 10, np.eye(7)[0]])
 def test_equal_rates_still_have_an_interval(base):
-    """Also where the equal means differ by rounding: about 3 / N, and never of width zero."""
+    """Also where the equal means differ by rounding: as of N trials, and never of width zero."""
     rates = np.array([np.roll(base, i) for i in range(100)])
     est = SensitivityEstimate(rates, 0)
     assert est.stderr == 0
-    assert est.half_width() == pytest.approx(1 - 0.05 ** (1 / 100))
+    trials = 100 + 1.96**2
+    assert est.half_width() >= 1.96**2 / 2 / trials * 0.999
     low, high = est.interval()
     assert 0 <= low < high <= 1
 
