@@ -6,7 +6,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
-from jaxsens.models.layers import FAN_IN_UNIFORM, gelu, layer_norm, linear
+from jaxsens.models.layers import (
+    FAN_IN_UNIFORM,
+    gelu,
+    layer_norm,
+    linear,
+    merge_heads,
+    project_heads,
+)
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -53,13 +60,11 @@ class Attention(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
-        n, tokens, _ = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(n, tokens, 3, self.heads, self.head_dim)
-        q, k, v = qkv[:, :, 0] * self.head_dim**-0.5, qkv[:, :, 1], qkv[:, :, 2]
-        scores = jnp.einsum("nqhd,nkhd->nhqk", q, k, preferred_element_type=jnp.float32)
+        q, k, v = project_heads(self.qkv, self.norm(x), self.heads)
+        q = q * self.head_dim**-0.5
+        scores = jnp.einsum("nhqd,nhkd->nhqk", q, k, preferred_element_type=jnp.float32)
         weights = jax.nn.softmax(scores).astype(v.dtype)
-        mixed = jnp.einsum("nhqk,nkhd->nqhd", weights, v)
-        return self.out(mixed.reshape(n, tokens, -1))
+        return self.out(merge_heads(jnp.einsum("nhqk,nhkd->nhqd", weights, v)))
 
 
 class Block(nnx.Module):

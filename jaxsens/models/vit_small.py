@@ -13,6 +13,8 @@ from jaxsens.models.layers import (
     gelu,
     layer_norm,
     linear,
+    merge_heads,
+    project_heads,
     to_patches,
 )
 
@@ -42,17 +44,15 @@ class LocalitySelfAttention(nnx.Module):
         self.out_dropout = Dropout(dropout)
 
     def __call__(self, x: Float[Array, "n t d"], *, rngs: Rngs = None) -> Float[Array, "n t d"]:
-        n, tokens, _ = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(n, tokens, 3, self.heads, -1)
-        q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        # Scaling the queries costs t/head_dim of what scaling the scores would.
+        q, k, v = project_heads(self.qkv, self.norm(x), self.heads)
+        # Scaling the queries costs head_dim / tokens of what scaling the scores would.
         q = q * jnp.exp(self.log_temperature[...]).astype(q.dtype)
-        scores = jnp.einsum("nqhd,nkhd->nhqk", q, k, preferred_element_type=jnp.float32)
-        itself = jnp.eye(tokens, dtype=bool)[None, None]
+        scores = jnp.einsum("nhqd,nhkd->nhqk", q, k, preferred_element_type=jnp.float32)
+        itself = jnp.eye(scores.shape[-1], dtype=bool)[None, None]
         scores = jnp.where(itself, jnp.finfo(scores.dtype).min, scores)
         weights = self.attention_dropout(jax.nn.softmax(scores).astype(v.dtype), rngs)
-        mixed = jnp.einsum("nhqk,nkhd->nqhd", weights, v)
-        return self.out_dropout(self.out(mixed.reshape(n, tokens, -1)), rngs)
+        mixed = jnp.einsum("nhqk,nhkd->nhqd", weights, v)
+        return self.out_dropout(self.out(merge_heads(mixed)), rngs)
 
 
 class FeedForward(nnx.Module):
