@@ -173,9 +173,10 @@ class BatchNorm(nnx.Module):
 def random_bits(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     """32 random bits an element: two rounds of an integer mixer over the element's index.
 
-    Each round xors and multiplies so that every input bit moves every output bit; the key enters
-    before each. JAX's own generator is made for any purpose and costs twenty-five times as much
-    on a CPU, where drawing the dropout masks of attention took longer than attention itself.
+    Each round xors and multiplies so that every input bit moves every output bit. Half of the key
+    enters before each: with one round, the masks of two keys would be shifts of one another.
+    JAX's own generator costs some twenty times as much on a CPU, where drawing the dropout masks
+    of attention took about as long as the attention.
     """
     first, second = jax.random.bits(key, (2,))
     x = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape) + first

@@ -139,8 +139,8 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean():
 def test_mask_bits_pass_for_independent():
     """Every bit is fair, and unrelated to its neighbours, to other bits and to nearby keys.
 
-    Under independence each agreement count is Binomial(n, 1/2): 5 standard deviations over the
-    64 + 2 * 1024 comparisons of a run would be passed by chance once in a thousand.
+    Under independence each agreement count is Binomial(n, 1/2), and one of the 3600 compared here
+    leaves 5 standard deviations by chance for two keys in a thousand.
     """
     n, limit = 2**16, 5 * 0.5 / 2**8
     ours, next_key = (
