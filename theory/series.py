@@ -55,31 +55,37 @@ class Taylor:
 
 
 class _Series:
-    """Truncated power series, with the last degree of its even and of its odd part."""
+    """Truncated power series, with the last degree of its even and of its odd part.
 
-    def __init__(self, a: np.ndarray, even: float, odd: float):
-        self.a, self.even, self.odd = a, even, odd
+    `origin` is the constant term with DIGITS digits: where it is close to K(x, x), as in deep
+    networks, their difference decides everything.
+    """
+
+    def __init__(self, a: np.ndarray, even: float, odd: float, origin: Any):
+        self.a, self.even, self.odd, self.origin = a, even, odd, origin
+        a[0] = self.cast(origin)
 
     def cast(self, value: Any) -> Any:
         return value if self.a.dtype == object else float(value)
 
     def __add__(self, other: Any) -> _Series:
         if isinstance(other, _Series):
-            return _Series(self.a + other.a, max(self.even, other.even), max(self.odd, other.odd))
-        a = self.a.copy()
-        a[0] += self.cast(other)
-        return _Series(a, max(self.even, 0) if other else self.even, self.odd)
+            ends = max(self.even, other.even), max(self.odd, other.odd)
+            return _Series(self.a + other.a, *ends, self.origin + other.origin)
+        even = max(self.even, 0) if other else self.even
+        return _Series(self.a.copy(), even, self.odd, self.origin + other)
 
     def __mul__(self, other: Any) -> _Series:
         if isinstance(other, _Series):
-            return _Series(
-                truncated_product(self.a, other.a),
+            ends = (
                 max(self.even + other.even, self.odd + other.odd),
                 max(self.even + other.odd, self.odd + other.even),
             )
+            product = truncated_product(self.a, other.a)
+            return _Series(product, *ends, self.origin * other.origin)
         if not other:
-            return _Series(0 * self.a, NEVER, NEVER)
-        return _Series(self.a * self.cast(other), self.even, self.odd)
+            return _Series(0 * self.a, NEVER, NEVER, mpmath.mpf(0))
+        return _Series(self.a * self.cast(other), self.even, self.odd, self.origin * other)
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -115,10 +121,8 @@ def _derivative(a: np.ndarray) -> np.ndarray:
     return np.concatenate([a[1:] * np.arange(1, len(a)), 0 * a[:1]])
 
 
-def _integral(a: np.ndarray, constant: Any) -> np.ndarray:
-    out = np.concatenate([a[:1], a[:-1] / np.arange(1, len(a))])
-    out[0] = constant
-    return out
+def _integral(a: np.ndarray) -> np.ndarray:
+    return np.concatenate([0 * a[:1], a[:-1] / np.arange(1, len(a))])
 
 
 def dual(name: str, k: Any, q: Any) -> tuple[Any, Any]:
@@ -142,8 +146,8 @@ def dual(name: str, k: Any, q: Any) -> tuple[Any, Any]:
 def _activation(name: str, k: Any, q: Any) -> tuple[Any, Any]:
     if not isinstance(k, _Series):
         return dual(name, k, q)
-    origin = mpmath.mpf(k.a[0])
-    value0, slope0 = (k.cast(value) for value in dual(name, origin, q))
+    origin = k.origin
+    value0, slope0 = dual(name, origin, q)
     reach = q + {"relu": 0, "erf": mpmath.mpf(1) / 2, "gelu": 1}[name]
     square = truncated_product(k.a, k.a)
     v = _inverse_root(square, k.cast((reach - origin) * (reach + origin)))
@@ -160,15 +164,16 @@ def _activation(name: str, k: Any, q: Any) -> tuple[Any, Any]:
             inside = truncated_product(bracket, bracket)
             inside = inside + 2 * truncated_product(square, truncated_product(v2, v2))
             second = truncated_product(second, inside)
-        slope = _integral(truncated_product(second, prime), slope0)
-    value = _integral(truncated_product(slope, prime), value0)
+        slope = _integral(truncated_product(second, prime))
+        slope[0] = k.cast(slope0)
+    value = _integral(truncated_product(slope, prime))
     if k.even == NEVER:  # an odd argument: phi(z) - z/2 is even for ReLU and GELU, erf is odd
         value_ends, slope_ends = (
             ((NEVER, ALWAYS), (ALWAYS, NEVER)) if name == "erf" else ((ALWAYS, k.odd), (0, ALWAYS))
         )
     else:
         value_ends = slope_ends = (ALWAYS, ALWAYS)
-    return _Series(value, *value_ends), _Series(slope, *slope_ends)
+    return _Series(value, *value_ends, value0), _Series(slope, *slope_ends, slope0)
 
 
 def propagate(architecture: Architecture, c: Any) -> tuple[Any, Any]:
@@ -230,7 +235,7 @@ def propagate(architecture: Architecture, c: Any) -> tuple[Any, Any]:
 def _variable(n: int, radius: Any, exact: bool) -> _Series:
     a = np.array([mpmath.mpf(0)] * n, object) if exact else np.zeros(n)
     a[1] = mpmath.mpf(radius) if exact else float(radius)
-    return _Series(a, NEVER, 1)
+    return _Series(a, NEVER, 1, mpmath.mpf(0))
 
 
 def _radius(architecture: Architecture) -> float:

@@ -27,6 +27,7 @@ ARCHITECTURES = [
     Architecture(mlp="erf", residual=True, layer_norm="pre", bias=2.0),
     Architecture(attention="none", mlp="gelu", depth=2, embedding=False),
     Architecture(mlp="gelu", depth=2, bias=3.0),  # a variance far above 1
+    Architecture(mlp="relu", depth=6, bias=0.1),  # constant to 1e-9 and less
 ]
 
 

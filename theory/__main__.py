@@ -1,0 +1,268 @@
+"""Spectra of CK and NTK on the Boolean cube, and Proposition 3.1 put to the test.
+
+python -m theory check --d 8 --tokens 4 --readout mean --mlp relu
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import re
+import sys
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from .architecture import Architecture
+from .dot_product import DegreeSpectrum, dot_product_spectrum
+from .propositions import KernelVerdict, Verdict31, check_proposition_3_1
+from .spectrum import Spectrum, architecture_spectrum
+from .survivors import survivors
+from .table import domain_of_validity
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network on {±1}^d, infinitely wide; see theory/architecture.py for the layers."""
+
+    d: int = 8
+    """Number of bits; `tokens` must divide it."""
+    tokens: int = 1
+    """Number of tokens T; each is d/T consecutive bits."""
+    depth: int = 1
+    """Number of blocks."""
+    attention: str = "linear"
+    """linear: linear attention in every block; none: MLP blocks only."""
+    mlp: str = "relu"
+    """MLP of every block: none, relu, erf or gelu."""
+    embedding: bool = True
+    """A dense layer on every token first."""
+    bias: float = 0.0
+    """Standard deviation of the bias of every dense layer."""
+    positions: float = 0.0
+    """Standard deviation of the position embeddings; 0 for none."""
+    residual: bool = False
+    """Residual connections around attention and MLP."""
+    layer_norm: str = "none"
+    """none, pre or post."""
+    readout: str = "flatten"
+    """flatten, mean or last (token)."""
+
+    def architecture(self) -> Architecture:
+        """The network without d; ValueError for values that describe none."""
+        names = [f.name for f in fields(Architecture)]
+        return Architecture(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True)
+class SpectrumCommand(Network):
+    """Eigenvalues of the CK and the NTK: by degree for T = 1 (d to 4096), else through blocks."""
+
+    top: int = 12
+    """For T > 1: how many distinct eigenvalues to list."""
+
+    def run(self) -> None:
+        """Print the table."""
+        architecture = self.architecture()
+        print(f"{architecture}, d = {self.d}")
+        if architecture.tokens == 1:
+            _print_degrees(self.d, dot_product_spectrum(architecture, self.d))
+            return
+        if self.top < 1:
+            raise ValueError(f"top must be at least 1, got {self.top}")
+        for name, spectrum in zip(
+            ("CK", "NTK"), architecture_spectrum(architecture, self.d), strict=True
+        ):
+            _print_blocks(name, spectrum, self.top)
+
+
+@dataclass(frozen=True)
+class CheckCommand(Network):
+    """Proposition 3.1 for one network: the parts that hold and fail, by how much, a witness."""
+
+    def run(self) -> None:
+        """Print the verdict."""
+        verdict = check_proposition_3_1(self.architecture(), self.d)
+        print("\n".join(_report(verdict)))
+        for name, spectrum in zip(
+            ("CK", "NTK"), architecture_spectrum(verdict.architecture, self.d), strict=True
+        ):
+            left = survivors(spectrum)
+            even, odd = (
+                "undefined (ties)" if value != value else f"{value:.3f}"
+                for value in left.rank_correlation
+            )
+            print(
+                f"aggregate bias, {name}: rank correlation of -log eigenvalue and mean degree "
+                f"{even} (even), {odd} (odd); trace-weighted degree "
+                f"{left.trace_weighted_degree:.3f} (no bias: {self.d / 2:g})"
+            )
+
+
+@dataclass(frozen=True)
+class TableCommand:
+    """The domain of validity of Proposition 3.1, in Markdown, computed case by case."""
+
+    out: Path | None = None
+    """File to write; the table goes to the terminal when absent."""
+
+    def run(self) -> None:
+        """Compute and write the table."""
+        text = domain_of_validity(lambda case: print(f"{case} ...", file=sys.stderr))
+        if self.out is None:
+            print(text, end="")
+        else:
+            write_whole(self.out, text.encode())
+
+
+@dataclass(frozen=True)
+class FiguresCommand:
+    """Draw the figures of the theory; minutes on two CPU cores."""
+
+    out: Path = Path("figures")
+    """Folder for the PNG files."""
+
+    def run(self) -> None:
+        """Draw each figure into memory, then write it whole."""
+        from .figures import FIGURES
+
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"out must be a folder, got the file {self.out}")
+        self.out.mkdir(parents=True, exist_ok=True)
+        for name, draw in FIGURES.items():
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            path = self.out / f"{name}.png"
+            write_whole(path, draw())
+            print(path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file or nothing: a temporary file beside it, then a rename."""
+    if not path.parent.is_dir():
+        raise ValueError(f"no folder {path.parent} to write {path.name} in")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _scientific(log: float) -> str:
+    if log == -math.inf:
+        return "0"
+    exponent = math.floor(log / math.log(10))
+    return f"{math.exp(log - exponent * math.log(10)):.6f}e{exponent:+03d}"
+
+
+def _print_degrees(d: int, spectra: tuple[DegreeSpectrum, DegreeSpectrum]) -> None:
+    print(f"{'degree':>6}  {'CK mu_k':>15} {'% of trace':>10}  {'NTK mu_k':>15} {'% of trace':>10}")
+    shares = [100 * s.variance / s.variance.sum() for s in spectra]
+    for k in range(d + 1):
+        cells = [
+            f"{_scientific(s.log_eigenvalues[k]):>15} {share[k]:10.4f}"
+            for s, share in zip(spectra, shares, strict=True)
+        ]
+        print(f"{k:6d}  " + "  ".join(cells))
+
+
+def _print_blocks(name: str, spectrum: Spectrum, top: int) -> None:
+    mean_degree = spectrum.mean_degree
+    print(f"{name}: {'eigenvalue':>13} {'copies':>6} {'mean degree':>11}")
+    for value, copies, degree in list(
+        zip(spectrum.eigenvalues, spectrum.multiplicity, mean_degree, strict=True)
+    )[:top]:
+        print(f"{'':{len(name) + 1}} {value:13.6e} {copies:6d} {degree:11.4f}")
+    share = 100 * spectrum.variance / spectrum.variance.sum()
+    print(f"{name}: degree, average of E[chi_U K chi_U] over |U| = degree, % of trace")
+    for k, (mu, part) in enumerate(zip(spectrum.degree_averages, share, strict=True)):
+        print(f"{k:6d}  {mu:13.6e} {part:10.4f}")
+
+
+def _report(verdict: Verdict31) -> list[str]:
+    head = "holds" if verdict.holds else "does not hold"
+    lines = [f"Proposition 3.1 {head} for {verdict.architecture} on {{±1}}^{verdict.d}"]
+    for kernel in (verdict.ck, verdict.ntk):
+        lines += [f"  {kernel.kernel}", *(f"    {line}" for line in _parts(kernel, verdict.d))]
+    lines.append(f"tolerance {verdict.tolerance:g}, relative: {verdict.reason}")
+    return lines
+
+
+def _parts(kernel: KernelVerdict, d: int) -> list[str]:
+    def signs(index: int) -> str:
+        return "".join("-" if index >> (d - 1 - i) & 1 else "+" for i in range(d))
+
+    (x, y), (u, v) = kernel.spread_pairs
+    return [
+        "function of <x, y>:      "
+        + (
+            "yes"
+            if kernel.function_of_dot_product
+            else f"NO, K differs by {kernel.spread:.3g} of max |K| between the pairs "
+            f"({signs(x)}, {signs(y)}) and ({signs(u)}, {signs(v)}) of equal <x, y>"
+        ),
+        "Walsh eigenfunctions:    "
+        + (
+            "yes"
+            if kernel.walsh_diagonal
+            else f"NO, {kernel.off_diagonal:.3g} of the Frobenius norm is off the Walsh diagonal"
+        ),
+        *(
+            f"{name}"
+            + (
+                "yes"
+                if worst is None
+                else f"NO, {worst}{note} (by {worst.excess:.3g} of the largest)"
+            )
+            for name, worst, note in (
+                ("order along chains:      ", kernel.chain, ""),
+                ("order of degree averages: ", kernel.degree, " (degrees)"),
+            )
+        ),
+    ]
+
+
+Command = (
+    Annotated[SpectrumCommand, tyro.conf.subcommand("spectrum")]
+    | Annotated[CheckCommand, tyro.conf.subcommand("check")]
+    | Annotated[TableCommand, tyro.conf.subcommand("table")]
+    | Annotated[FiguresCommand, tyro.conf.subcommand("figures")]
+)
+
+
+def _parse(arguments: list[str]) -> Command:
+    # tyro draws its errors as boxes; here an error is one line.
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(Command, args=arguments, prog="python -m theory", description=__doc__)
+    except SystemExit as stop:
+        if stop.code:
+            words = re.sub(r"[│╭╮╰╯─]", " ", errors.getvalue())
+            raise ValueError(" ".join(words.split())) from None
+        raise
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; ValueError and TypeError become one line and exit code 2."""
+    try:
+        with np.errstate(all="ignore"):
+            _parse(sys.argv[1:] if arguments is None else arguments).run()
+    except (ValueError, TypeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""The figures of the theory; each function returns the bytes of a PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from jaxsens import boolean
+
+from .architecture import Architecture
+from .dot_product import dot_product_spectrum
+from .propositions import check_proposition_3_1, check_proposition_3_2
+from .spectrum import architecture_spectrum
+from .survivors import survivors
+
+KERNELS = ("CK", "NTK")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F")
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "axes.titlesize": 9.5,
+    "figure.titlesize": 11,
+}
+
+
+@contextmanager
+def _canvas(rows: int, columns: int, size: tuple[float, float], **sharing: object):
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, dpi=150)
+        FigureCanvasAgg(figure)
+        yield figure, figure.subplots(rows, columns, squeeze=False, **sharing)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _by_degree(axes: Axes, values: np.ndarray, colour: str, **options: object) -> None:
+    """Even degrees filled and joined, odd degrees open and joined; zeros are left out."""
+    for parity in (0, 1):
+        k = np.arange(parity, len(values), 2)
+        shown = values[k] > -np.inf
+        axes.plot(
+            k[shown],
+            values[k][shown],
+            "o-" if parity == 0 else "o--",
+            color=colour,
+            markerfacecolor=colour if parity == 0 else "white",
+            markersize=4,
+            linewidth=1,
+            **options,
+        )
+
+
+def _parity_legend(axes: Axes, colours: list[tuple[str, str]], **options: object) -> None:
+    handles = [Line2D([], [], color=c, marker="o", markersize=4, label=t) for t, c in colours]
+    grey = {"color": "0.3", "marker": "o", "markersize": 4}
+    handles += [
+        Line2D([], [], linestyle="-", label="even degree", **grey),
+        Line2D([], [], linestyle="--", markerfacecolor="white", label="odd degree", **grey),
+    ]
+    axes.legend(handles=handles, **options)
+
+
+def one_token() -> bytes:
+    """Eigenvalues by degree at T = 1, across depth and across d."""
+    depths, dimensions = (1, 2, 4, 8), (8, 32, 128, 1024)
+    with _canvas(2, 2, (8.6, 6.4), sharex="row") as (figure, axes):
+        for depth, colour in zip(depths, COLOURS, strict=False):
+            spectra = dot_product_spectrum(Architecture(mlp="relu", depth=depth, bias=0.1), 32)
+            for column, spectrum in enumerate(spectra):
+                logs = (spectrum.log_eigenvalues - spectrum.log_eigenvalues[0]) / math.log(10)
+                _by_degree(axes[0, column], logs, colour)
+        for d, colour in zip(dimensions, COLOURS, strict=False):
+            spectra = dot_product_spectrum(Architecture(mlp="relu", depth=2, bias=0.1), d)
+            for column, spectrum in enumerate(spectra):
+                logs = (spectrum.log_eigenvalues - spectrum.log_eigenvalues[0]) / math.log(10)
+                _by_degree(axes[1, column], logs[:17], colour)
+        for column, name in enumerate(KERNELS):
+            axes[0, column].set_title(f"{name}, d = 32, depth varies")
+            axes[1, column].set_title(f"{name}, depth 2, d varies")
+            axes[1, column].set_xlabel("degree k")
+            axes[0, column].set_xlabel("degree k")
+        for row in axes:
+            row[0].set_ylabel(r"$\log_{10}\ \mu_k / \mu_0$")
+        _parity_legend(
+            axes[0, 0],
+            [
+                (f"{n} blocks" if n > 1 else "1 block", c)
+                for n, c in zip(depths, COLOURS, strict=False)
+            ],
+            fontsize=7.5,
+        )
+        _parity_legend(
+            axes[1, 0],
+            [(f"d = {d}", c) for d, c in zip(dimensions, COLOURS, strict=False)],
+            fontsize=7.5,
+        )
+        figure.suptitle("One token: eigenvalues fall along even and along odd degrees, always")
+        return _png(figure)
+
+
+def several_tokens() -> bytes:
+    """Quadratic forms by degree for T > 1: average and range, violations of the order in red."""
+    cases = (
+        ("T = 2, flattened", Architecture(tokens=2, mlp="relu")),
+        ("T = 4, flattened, 2 blocks", Architecture(tokens=4, mlp="relu", depth=2)),
+        ("T = 4, mean pool", Architecture(tokens=4, mlp="relu", readout="mean")),
+        (
+            "T = 2, last token, positions",
+            Architecture(tokens=2, mlp="relu", readout="last", positions=1.0),
+        ),
+    )
+    d, floor = 8, 1e-8
+    sizes = boolean.set_sizes(d)
+    with _canvas(2, 4, (11.5, 5.6), sharex=True, sharey="row") as (figure, axes):
+        for column, (title, architecture) in enumerate(cases):
+            spectra = architecture_spectrum(architecture, d)
+            verdict = check_proposition_3_1(architecture, d)
+            for row, (spectrum, kernel) in enumerate(
+                zip(spectra, (verdict.ck, verdict.ntk), strict=True)
+            ):
+                panel = axes[row, column]
+                forms = np.maximum(spectrum.forms / spectrum.forms.max(), floor)
+                means = np.maximum(spectrum.degree_averages / spectrum.forms.max(), floor)
+                low = [forms[sizes == k].min() for k in range(d + 1)]
+                high = [forms[sizes == k].max() for k in range(d + 1)]
+                panel.vlines(range(d + 1), low, high, color="0.75", linewidth=5)
+                _by_degree(panel, means, COLOURS[0])
+                for k in range(d - 1):
+                    if means[k + 2] > means[k] * (1 + 1e-9):
+                        panel.plot([k, k + 2], means[[k, k + 2]], "-", color="#D00000", linewidth=2)
+                if kernel.chain is not None:
+                    ends = (len(kernel.chain.smaller), len(kernel.chain.larger))
+                    pair = (kernel.chain.mu_smaller, kernel.chain.mu_larger)
+                    heights = np.maximum(np.array(pair) / spectrum.forms.max(), floor)
+                    panel.plot(ends, heights, "v:", color="#D00000", markersize=5, linewidth=1)
+                panel.set_yscale("log")
+                panel.set_ylim(floor / 2, 2)
+                panel.set_title(
+                    f"{title}\n{KERNELS[row]}, " + ("ordered" if kernel.ordered else "order broken")
+                )
+            axes[1, column].set_xlabel("degree |U|")
+        for row in axes:
+            row[0].set_ylabel(
+                r"$\mu_U / \max \mu$   (values under $10^{-8}$ at the floor)", fontsize=8
+            )
+        blue, red = COLOURS[0], "#D00000"
+        handles = [
+            Line2D([], [], color=blue, marker="o", markersize=4, label="average, even degrees"),
+            Line2D(
+                [],
+                [],
+                color=blue,
+                marker="o",
+                markersize=4,
+                linestyle="--",
+                markerfacecolor="white",
+                label="average, odd degrees",
+            ),
+            Line2D([], [], color="0.75", linewidth=5, label="range over sets U of that size"),
+            Line2D([], [], color=red, linewidth=2, label="average rises from k to k + 2"),
+            Line2D([], [], color=red, marker="v", linestyle=":", label="worst chain U, U + {i, j}"),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8)
+        figure.suptitle(
+            r"Several tokens, d = 8: $\mu_U = \chi_U^T K \chi_U / 4^d$ keeps a trend, no order"
+        )
+        return _png(figure)
+
+
+def variance_by_degree() -> bytes:
+    """Share of the trace E[f(x)²] by degree: across depth at T = 1, across T at d = 12."""
+    with _canvas(2, 2, (8.6, 6.0), sharey="row") as (figure, axes):
+        for depth, colour in zip((1, 2, 4, 8), COLOURS, strict=False):
+            spectra = dot_product_spectrum(Architecture(mlp="relu", depth=depth, bias=0.1), 64)
+            for panel, spectrum in zip(axes[0], spectra, strict=True):
+                share = spectrum.variance / spectrum.variance.sum()
+                panel.plot(
+                    share[:13],
+                    "o-",
+                    color=colour,
+                    markersize=3.5,
+                    linewidth=1,
+                    label=f"{depth} block" + "s" * (depth > 1),
+                )
+        for tokens, colour in zip((1, 2, 3, 6, 12), COLOURS, strict=True):
+            spectra = architecture_spectrum(Architecture(tokens=tokens, mlp="relu", bias=0.1), 12)
+            for panel, spectrum in zip(axes[1], spectra, strict=True):
+                share = spectrum.variance / spectrum.variance.sum()
+                panel.plot(
+                    share, "o-", color=colour, markersize=3.5, linewidth=1, label=f"T = {tokens}"
+                )
+        for column, name in enumerate(KERNELS):
+            axes[0, column].set_title(f"{name}, T = 1, d = 64")
+            axes[1, column].set_title(f"{name}, one block, d = 12, flattened")
+            for row in axes:
+                row[column].set_xlabel("degree k")
+        for row in axes:
+            row[0].set_ylabel("share of the trace")
+            row[0].legend(fontsize=8)
+        figure.suptitle("Fraction of variance by degree")
+        return _png(figure)
+
+
+def rank_correlation() -> bytes:
+    """Spearman correlation of -log eigenvalue and mean degree against the number of tokens."""
+    d, choices = 12, (1, 2, 3, 4, 6, 12)
+    cases = (
+        ("flattened", {}),
+        ("flattened, positions", {"positions": 1.0}),
+        ("mean pool, positions", {"positions": 1.0, "readout": "mean"}),
+        ("flattened, 2 blocks", {"depth": 2}),
+    )
+    with _canvas(1, 2, (8.6, 3.8), sharey=True) as (figure, axes):
+        for (name, options), colour in zip(cases, COLOURS, strict=False):
+            results = []
+            for tokens in choices:
+                architecture = Architecture(tokens=tokens, mlp="relu", bias=0.1, **options)
+                spectra = architecture_spectrum(architecture, d)
+                results.append([survivors(s).rank_correlation for s in spectra])
+            found = np.array(results)  # tokens, kernel, parity
+            for column in range(2):
+                for parity, line in ((0, "o-"), (1, "o--")):
+                    axes[0, column].plot(
+                        range(len(choices)),
+                        found[:, column, parity],
+                        line,
+                        color=colour,
+                        markersize=4.5,
+                        linewidth=1.2,
+                        markerfacecolor=colour if parity == 0 else "white",
+                        label=name if parity == 0 else None,
+                    )
+        for column, name in enumerate(KERNELS):
+            axes[0, column].set_title(f"{name}, d = {d}, ReLU, bias 0.1")
+            axes[0, column].set_xticks(range(len(choices)), [str(t) for t in choices])
+            axes[0, column].set_xlabel("tokens T")
+            axes[0, column].axhline(0, color="0.4", linewidth=0.8)
+        axes[0, 0].set_ylabel("rank correlation of\n-log eigenvalue and mean degree")
+        axes[0, 0].set_ylim(None, 1.05)
+        _parity_legend(
+            axes[0, 0],
+            [(n, c) for (n, _), c in zip(cases, COLOURS, strict=False)],
+            fontsize=7.5,
+            loc="lower left",
+        )
+        figure.suptitle("What survives: eigenvalues still tend to fall with degree")
+        return _png(figure)
+
+
+def proposition_3_2() -> bytes:
+    """Coverage on every function of four bits, and tightness for named functions."""
+    rho = 0.9
+    tables = 1 - 2 * (np.arange(2**16)[:, None] >> np.arange(16) & 1)
+    probability = (1 - boolean.noise_stability(tables, rho)) / 2
+    sensitivity = boolean.maximum_sensitivity(tables)
+    d = 9
+    named = {
+        "dictator": boolean.dictator(d),
+        "majority": boolean.majority(d),
+        "tribes of 3": boolean.tribes(d, 3),
+        "parity of 3": boolean.parity(d, range(3)),
+        "parity": boolean.parity(d),
+    }
+    correlations = np.linspace(0, 1, 101)[:-1]
+    with _canvas(1, 2, (8.6, 3.8)) as (figure, axes):
+        left, right = axes[0]
+        for s in range(5):
+            values, counts = np.unique(
+                np.round(probability[sensitivity == s], 12), return_counts=True
+            )
+            left.scatter(
+                np.full(len(values), s),
+                values,
+                s=4 + 12 * np.log10(counts + 1) ** 2,
+                color=COLOURS[0],
+                alpha=0.55,
+                linewidth=0,
+                zorder=2,
+            )
+            bound = (1 - rho**s**2) / 2
+            left.plot([s - 0.35, s + 0.35], [bound, bound], color="#D00000", linewidth=2, zorder=3)
+        within = np.mean(probability <= (1 - rho ** sensitivity.astype(float) ** 2) / 2 + 1e-14)
+        left.set_xlabel(r"maximum sensitivity $S_{\max}$")
+        left.set_ylabel(r"$\Pr[f(x) \neq f(x')]$")
+        left.set_title(
+            f"all 65,536 functions of 4 bits, $\\rho$ = {rho}:\n{within:.0%} under the bound"
+        )
+        left.legend(
+            handles=[
+                Line2D(
+                    [], [], color="#D00000", linewidth=2, label=r"bound $(1-\rho^{S_{\max}^2})/2$"
+                ),
+                Line2D(
+                    [],
+                    [],
+                    color=COLOURS[0],
+                    marker="o",
+                    linestyle="",
+                    alpha=0.6,
+                    label="functions (area grows with number)",
+                ),
+            ],
+            fontsize=7.5,
+            loc="lower right",
+        )
+        for (name, f), colour in zip(named.items(), COLOURS, strict=True):
+            tight = [check_proposition_3_2(f, float(r)).tightness for r in correlations]
+            right.plot(correlations, tight, color=colour, label=name)
+        right.set_xlabel(r"correlation $\rho$")
+        right.set_ylabel("probability / bound")
+        right.set_ylim(0, 1.05)
+        right.set_title(f"tightness, named functions of {d} bits")
+        right.legend(fontsize=8)
+        figure.suptitle("Proposition 3.2 holds everywhere and is tight for dictators")
+        return _png(figure)
+
+
+FIGURES: dict[str, Callable[[], bytes]] = {
+    "theory_one_token": one_token,
+    "theory_several_tokens": several_tokens,
+    "theory_variance": variance_by_degree,
+    "theory_rank_correlation": rank_correlation,
+    "theory_proposition_3_2": proposition_3_2,
+}
