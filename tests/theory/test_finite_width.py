@@ -23,14 +23,14 @@ from theory.recursion import ck_ntk
 X = np.array(list(itertools.product([1.0, -1.0], repeat=6)))[::11]
 
 
-def check_slope(architecture, widths, seeds):
+def check_slope(architecture, widths, seeds, largest_stderr=0.1):
     """-1/2 within 0.1 for what is not yet asymptotic, and three standard errors for the draws.
 
     A kernel that is not the limit leaves a floor under the error and bends the slope toward 0.
     """
     for errors in kernel_errors(architecture, X, widths=widths, seeds=seeds, key=jax.random.key(0)):
         slope, stderr = fitted_slope(widths, errors)
-        assert stderr < 0.15
+        assert stderr < largest_stderr
         assert abs(slope + 0.5) < 0.1 + 3 * stderr
         assert slope < -0.2
 
@@ -64,7 +64,8 @@ def test_rate_of_linear_attention():
     ids=str,
 )
 def test_rate_of_transformers(architecture):
-    check_slope(architecture, (16, 32, 64), 64)
+    # The NTK of deep stacks has heavy tails, hence the wider error of the slope.
+    check_slope(architecture, (16, 32, 64), 64, largest_stderr=0.2)
 
 
 def test_one_attention_layer_is_unbiased_at_any_width():
