@@ -185,6 +185,12 @@ def test_batch_norm_forgets_scale_and_shift_and_moves_a_tenth(scale, shift, n, s
     np.testing.assert_allclose(layer.var[...], 0.9 + 0.1 * wide.var(0, ddof=1), rtol=1e-4)
 
 
+def test_batch_norm_epsilon_is_pytorchs():
+    x = jnp.float32(1e-5**0.5) * jnp.array([[-1.0], [1.0]])
+    y = BatchNorm(1, dtype=jnp.float32)(x)
+    np.testing.assert_allclose(y, [[-(0.5**0.5)], [0.5**0.5]], rtol=1e-5)
+
+
 @given(size=st.integers(1, 5), seed=st.integers(0, 99))
 def test_depthwise_equals_a_grouped_convolution(size, seed):
     layer = DepthwiseConv(3, size, rngs=nnx.Rngs(seed), dtype=jnp.float32)
