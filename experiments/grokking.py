@@ -24,8 +24,8 @@ from experiments.common.cli import Common, UserError, run
 from experiments.common.record import RunRecord
 from experiments.common.training import Schedule, train_and_measure
 from jaxsens.data.algorithmic import modular_addition
+from jaxsens.losses import precise_cross_entropy
 from jaxsens.models.one_layer import OneLayerTransformer
-from jaxsens.progress import precise_cross_entropy
 from jaxsens.training import Trainer
 
 

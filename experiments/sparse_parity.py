@@ -25,8 +25,9 @@ from experiments.common.record import RunRecord
 from experiments.common.training import Schedule, train_and_measure
 from jaxsens import boolean
 from jaxsens.data.algorithmic import sparse_parity
+from jaxsens.losses import logistic
 from jaxsens.models.bit_transformer import READOUTS, BitTransformer
-from jaxsens.progress import fourier_weight, logistic
+from jaxsens.progress import fourier_weight
 from jaxsens.training import Trainer
 
 PAPER = (

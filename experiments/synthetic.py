@@ -24,8 +24,8 @@ from experiments.common.cli import Common, UserError, run
 from experiments.common.record import RunRecord
 from experiments.common.training import Schedule, train_and_measure
 from jaxsens.data.synthetic import KINDS, SparseFrequent, vote
+from jaxsens.losses import logistic
 from jaxsens.models.single_head import SingleHead
-from jaxsens.progress import logistic
 from jaxsens.training import Trainer
 
 # The settings of Fig. 12 and the sensitivities of Table 3: (sparse-only, frequent-only).
