@@ -19,11 +19,12 @@ from jaxsens import boolean
 from .architecture import Architecture
 from .dot_product import dot_product_spectrum
 from .propositions import check_proposition_3_1, check_proposition_3_2
-from .spectrum import architecture_spectrum
+from .spectrum import architecture_forms, architecture_spectrum
 from .survivors import survivors
 
 KERNELS = ("CK", "NTK")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F")
+STACK = {"mlp": "relu", "bias": 0.1, "residual": True, "layer_norm": "pre"}
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -79,22 +80,22 @@ def _parity_legend(axes: Axes, colours: list[tuple[str, str]], **options: object
 
 
 def one_token() -> bytes:
-    """Eigenvalues by degree at T = 1, across depth and across d."""
+    """Eigenvalues by degree at T = 1, across depth and across d (pre-LN residual blocks)."""
     depths, dimensions = (1, 2, 4, 8), (8, 32, 128, 1024)
     with _canvas(2, 2, (8.6, 6.4), sharex="row") as (figure, axes):
         for depth, colour in zip(depths, COLOURS, strict=False):
-            spectra = dot_product_spectrum(Architecture(mlp="relu", depth=depth, bias=0.1), 32)
+            spectra = dot_product_spectrum(Architecture(depth=depth, **STACK), 32)
             for column, spectrum in enumerate(spectra):
                 logs = (spectrum.log_eigenvalues - spectrum.log_eigenvalues[0]) / math.log(10)
                 _by_degree(axes[0, column], logs, colour)
         for d, colour in zip(dimensions, COLOURS, strict=False):
-            spectra = dot_product_spectrum(Architecture(mlp="relu", depth=2, bias=0.1), d)
+            spectra = dot_product_spectrum(Architecture(depth=2, **STACK), d)
             for column, spectrum in enumerate(spectra):
                 logs = (spectrum.log_eigenvalues - spectrum.log_eigenvalues[0]) / math.log(10)
                 _by_degree(axes[1, column], logs[:17], colour)
         for column, name in enumerate(KERNELS):
-            axes[0, column].set_title(f"{name}, d = 32, depth varies")
-            axes[1, column].set_title(f"{name}, depth 2, d varies")
+            axes[0, column].set_title(f"{name}, d = 32, number of blocks varies")
+            axes[1, column].set_title(f"{name}, 2 blocks, d varies")
             axes[1, column].set_xlabel("degree k")
             axes[0, column].set_xlabel("degree k")
         for row in axes:
@@ -106,11 +107,13 @@ def one_token() -> bytes:
                 for n, c in zip(depths, COLOURS, strict=False)
             ],
             fontsize=7.5,
+            loc="upper right",
         )
         _parity_legend(
             axes[1, 0],
             [(f"d = {d}", c) for d, c in zip(dimensions, COLOURS, strict=False)],
             fontsize=7.5,
+            loc="lower left",
         )
         figure.suptitle("One token: eigenvalues fall along even and along odd degrees, always")
         return _png(figure)
@@ -158,9 +161,7 @@ def several_tokens() -> bytes:
                 )
             axes[1, column].set_xlabel("degree |U|")
         for row in axes:
-            row[0].set_ylabel(
-                r"$\mu_U / \max \mu$   (values under $10^{-8}$ at the floor)", fontsize=8
-            )
+            row[0].set_ylabel(r"$\mu_U\ /\ \max \mu$")
         blue, red = COLOURS[0], "#D00000"
         handles = [
             Line2D([], [], color=blue, marker="o", markersize=4, label="average, even degrees"),
@@ -180,7 +181,7 @@ def several_tokens() -> bytes:
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8)
         figure.suptitle(
-            r"Several tokens, d = 8: $\mu_U = \chi_U^T K \chi_U / 4^d$ keeps a trend, no order"
+            r"Several tokens, d = 8: a trend stays, the order may fail (zeros drawn at $10^{-8}$)"
         )
         return _png(figure)
 
@@ -189,7 +190,7 @@ def variance_by_degree() -> bytes:
     """Share of the trace E[f(x)²] by degree: across depth at T = 1, across T at d = 12."""
     with _canvas(2, 2, (8.6, 6.0), sharey="row") as (figure, axes):
         for depth, colour in zip((1, 2, 4, 8), COLOURS, strict=False):
-            spectra = dot_product_spectrum(Architecture(mlp="relu", depth=depth, bias=0.1), 64)
+            spectra = dot_product_spectrum(Architecture(depth=depth, **STACK), 64)
             for panel, spectrum in zip(axes[0], spectra, strict=True):
                 share = spectrum.variance / spectrum.variance.sum()
                 panel.plot(
@@ -201,9 +202,9 @@ def variance_by_degree() -> bytes:
                     label=f"{depth} block" + "s" * (depth > 1),
                 )
         for tokens, colour in zip((1, 2, 3, 6, 12), COLOURS, strict=True):
-            spectra = architecture_spectrum(Architecture(tokens=tokens, mlp="relu", bias=0.1), 12)
-            for panel, spectrum in zip(axes[1], spectra, strict=True):
-                share = spectrum.variance / spectrum.variance.sum()
+            both = architecture_forms(Architecture(tokens=tokens, mlp="relu", bias=0.1), 12)
+            for panel, forms in zip(axes[1], both, strict=True):
+                share = np.bincount(boolean.set_sizes(12), forms) / forms.sum()
                 panel.plot(
                     share, "o-", color=colour, markersize=3.5, linewidth=1, label=f"T = {tokens}"
                 )
@@ -221,7 +222,7 @@ def variance_by_degree() -> bytes:
 
 def rank_correlation() -> bytes:
     """Spearman correlation of -log eigenvalue and mean degree against the number of tokens."""
-    d, choices = 12, (1, 2, 3, 4, 6, 12)
+    d, choices = 12, (1, 2, 3, 4, 6)
     cases = (
         ("flattened", {}),
         ("flattened, positions", {"positions": 1.0}),
@@ -261,7 +262,9 @@ def rank_correlation() -> bytes:
             fontsize=7.5,
             loc="lower left",
         )
-        figure.suptitle("What survives: eigenvalues still tend to fall with degree")
+        figure.suptitle(
+            "What survives: a correlation with degree, lost with many tokens unless positions keep it"
+        )
         return _png(figure)
 
 
@@ -319,7 +322,7 @@ def proposition_3_2() -> bytes:
                 ),
             ],
             fontsize=7.5,
-            loc="lower right",
+            loc="upper left",
         )
         for (name, f), colour in zip(named.items(), COLOURS, strict=True):
             tight = [check_proposition_3_2(f, float(r)).tightness for r in correlations]

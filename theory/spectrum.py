@@ -93,6 +93,15 @@ def architecture_spectrum(architecture: Architecture, d: int) -> tuple[Spectrum,
     return ck, ntk
 
 
+def architecture_forms(architecture: Architecture, d: int) -> Float64[np.ndarray, "2 N"]:
+    """mu_U = E[chi_U(x) K(x, y) chi_U(y)] of the CK and of the NTK; no eigenvectors."""
+    architecture.check(d)
+    kernel = kernel_of(architecture)
+    symmetry = find_symmetry(kernel, d, architecture.tokens)
+    check_block(symmetry)
+    return quadratic_forms(kernel_rows(kernel, symmetry))
+
+
 def cube_spectrum(kernel: Kernel, d: int, tokens: int) -> tuple[Spectrum, ...]:
     """Spectrum of each of the kernels that `kernel` returns, through the symmetries they share.
 

@@ -1,0 +1,93 @@
+"""`python -m theory`: verdicts, tables, figures, and errors on one line."""
+
+import re
+
+import numpy as np
+import pytest
+
+from theory import table
+from theory.__main__ import main, write_whole
+from theory.architecture import Architecture
+from theory.dot_product import dot_product_spectrum
+from theory.figures import proposition_3_2
+
+
+def test_one_token_holds(capsys):
+    main(["check", "--d", "8", "--tokens", "1", "--depth", "2"])
+    out = capsys.readouterr().out
+    assert out.startswith("Proposition 3.1 holds for T=1")
+    assert out.count("yes") == 8
+    assert "NO" not in out
+
+
+def test_several_tokens_fail_by_how_much_and_where(capsys):
+    main(["check", "--d", "8", "--tokens", "4", "--readout", "mean", "--mlp", "relu"])
+    out = capsys.readouterr().out
+    assert out.startswith("Proposition 3.1 does not hold for T=4")
+    assert out.count("NO, ") == 8
+    assert "0.239 of the Frobenius norm" in out
+    assert re.search(r"mu_\{5, 7\} = 0 < mu_\{5, 6, 7, 8\} = 0\.01306", out)
+
+
+def test_spectrum_by_degree(capsys):
+    main(["spectrum", "--d", "6"])
+    lines = capsys.readouterr().out.splitlines()[2:]
+    expected = dot_product_spectrum(Architecture(mlp="relu"), 6)
+    for k, line in enumerate(lines):
+        cells = line.split()
+        found = [float(cells[1]), float(cells[3])]
+        np.testing.assert_allclose(found, [s.eigenvalues[k] for s in expected], rtol=1e-6)
+    assert lines[5].split()[1] == "0"  # a structural zero
+
+
+def test_spectrum_through_blocks(capsys):
+    main(["spectrum", "--d", "6", "--tokens", "2", "--top", "3"])
+    out = capsys.readouterr().out
+    assert "NTK: degree, average" in out
+    assert out.count("\n") == 1 + 2 * (1 + 3 + 1 + 7)
+
+
+def test_table(tmp_path, monkeypatch, capsys):
+    names = ("T = 1", "attention + ReLU (by hand)")
+    monkeypatch.setattr(table, "CASES", [case for case in table.CASES if case[0] in names])
+    main(["table", "--out", str(tmp_path / "table.md")])
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert len(lines) == 2 + 2 * len(names)
+    assert lines[2].count("| yes |") == 2
+    assert "mu_{2} = 0.0227113 < mu_{4} = 0.0522492" in lines[4]
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_a_figure_is_a_small_png(tmp_path):
+    content = proposition_3_2()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len(content) < 300_000
+    write_whole(tmp_path / "figure.png", content)
+    assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("check --d 8 --tokens 3", "d = 8, tokens = 3"),
+        ("check --readout sum", "unknown readout 'sum'"),
+        ("check --attention softmax", "no closed-form kernel"),
+        ("check --d 20 --tokens 5 --bias 1", "GiB"),
+        ("spectrum --d 5000", r"1\.\.4096, got 5000"),
+        ("spectrum --d 4 --tokens 2 --top 0", "top must be at least 1"),
+        ("check --nonsense 3", "nonsense"),
+        ("check --d eight", "eight"),
+        ("nonsense", "nonsense"),
+        ("figures --out pyproject.toml", "must be a folder"),
+        ("table --out no/such/folder/table.md", "no folder"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr(table, "CASES", [])
+    with pytest.raises(SystemExit) as stop:
+        main(arguments.split())
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert re.search(message, error)
