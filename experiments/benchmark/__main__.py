@@ -1,0 +1,25 @@
+"""`python -m experiments.benchmark NAME`: a subcommand for every benchmark."""
+
+from typing import Any
+
+import tyro
+
+from experiments.benchmark import sensitivity
+from experiments.common import cli
+
+BENCHMARKS = {"sensitivity": sensitivity}  # modules with a Config and a main(config)
+
+
+def main(config: Any) -> None:
+    """Run the benchmark that the configuration belongs to."""
+    chosen = [module for module in BENCHMARKS.values() if isinstance(config, module.Config)]
+    chosen[0].main(config)
+
+
+if __name__ == "__main__":
+    configs = {name: module.Config() for name, module in BENCHMARKS.items()}
+    cli.run(
+        main,
+        tyro.extras.subcommand_type_from_defaults(configs),
+        prog="experiments.benchmark",
+    )
