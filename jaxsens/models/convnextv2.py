@@ -1,6 +1,5 @@
 """ConvNeXt V2 of Woo et al. 2023 (arXiv 2301.00808)."""
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -14,10 +13,9 @@ from jaxsens.models.layers import (
     gelu,
     layer_norm,
     linear,
+    normal_002,
     to_patches,
 )
-
-NORMAL = jax.nn.initializers.normal(0.02)
 
 
 class GlobalResponseNorm(nnx.Module):
@@ -43,13 +41,15 @@ class Block(nnx.Module):
 
     def __init__(self, dim: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.depthwise = DepthwiseConv(
-            dim, 7, kernel_init=NORMAL, bias_init=ZEROS, rngs=rngs, dtype=dtype
+            dim, 7, kernel_init=normal_002, bias_init=ZEROS, rngs=rngs, dtype=dtype
         )
         self.norm = layer_norm(dim, epsilon=1e-6, rngs=rngs, dtype=dtype)
-        self.up = linear(dim, 4 * dim, kernel_init=NORMAL, bias_init=ZEROS, rngs=rngs, dtype=dtype)
+        self.up = linear(
+            dim, 4 * dim, kernel_init=normal_002, bias_init=ZEROS, rngs=rngs, dtype=dtype
+        )
         self.response_norm = GlobalResponseNorm(4 * dim, dtype=dtype)
         self.down = linear(
-            4 * dim, dim, kernel_init=NORMAL, bias_init=ZEROS, rngs=rngs, dtype=dtype
+            4 * dim, dim, kernel_init=normal_002, bias_init=ZEROS, rngs=rngs, dtype=dtype
         )
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
@@ -67,7 +67,7 @@ class Reduce(nnx.Module):
         self.linear = linear(
             size**2 * inputs,
             outputs,
-            kernel_init=NORMAL,
+            kernel_init=normal_002,
             bias_init=ZEROS,
             rngs=rngs,
             dtype=dtype,
@@ -128,7 +128,7 @@ class ConvNeXtV2(nnx.Module):
         self.stages = nnx.List(blocks)
         self.norm = layer_norm(inputs, epsilon=1e-6, rngs=rngs, dtype=dtype)
         self.head = linear(
-            inputs, classes, kernel_init=NORMAL, bias_init=ZEROS, rngs=rngs, dtype=dtype
+            inputs, classes, kernel_init=normal_002, bias_init=ZEROS, rngs=rngs, dtype=dtype
         )
 
     def __call__(

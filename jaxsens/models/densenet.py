@@ -7,12 +7,12 @@ from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
 from jaxsens.models.layers import (
-    HE_NORMAL,
     ZEROS,
     BatchNorm,
     Rngs,
     check_images,
     conv,
+    he_normal,
     linear,
 )
 
@@ -27,7 +27,7 @@ class Dense(nnx.Module):
             4 * growth,
             1,
             use_bias=False,
-            kernel_init=HE_NORMAL,
+            kernel_init=he_normal,
             rngs=rngs,
             dtype=dtype,
         )
@@ -37,7 +37,7 @@ class Dense(nnx.Module):
             growth,
             3,
             use_bias=False,
-            kernel_init=HE_NORMAL,
+            kernel_init=he_normal,
             rngs=rngs,
             dtype=dtype,
         )
@@ -58,7 +58,7 @@ class Transition(nnx.Module):
             inputs // 2,
             1,
             use_bias=False,
-            kernel_init=HE_NORMAL,
+            kernel_init=he_normal,
             rngs=rngs,
             dtype=dtype,
         )
@@ -101,7 +101,7 @@ class DenseNet(nnx.Module):
         self.dtype = jnp.dtype(dtype)
         features = 2 * growth
         self.stem = conv(
-            channels, features, 3, use_bias=False, kernel_init=HE_NORMAL, rngs=rngs, dtype=dtype
+            channels, features, 3, use_bias=False, kernel_init=he_normal, rngs=rngs, dtype=dtype
         )
         self.stem_norm = BatchNorm(features, dtype=dtype)
         layers: list[nnx.Module] = []

@@ -15,12 +15,32 @@ from jaxtyping import Array, Float, UInt32
 from numpy.typing import DTypeLike
 
 Rngs = nnx.Rngs | None
-FAN_IN_UNIFORM = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-HE_NORMAL = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+Initializer = jax.nn.initializers.Initializer
 ZEROS = jax.nn.initializers.zeros
 
 
-def uniform_bias(fan_in: int) -> jax.nn.initializers.Initializer:
+# Weights are drawn flat and then shaped: the same numbers, but the generator compiles five times
+# faster than for a four-dimensional kernel, and every new shape compiles it again.
+def fan_in_uniform(
+    key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None
+) -> Array:
+    """U(-b, b) with b = fan_in^-1/2 and outputs on the last axis: PyTorch's Linear and Conv."""
+    bound = 1 / math.sqrt(math.prod(shape[:-1]))
+    return jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound).reshape(shape)
+
+
+def he_normal(key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
+    """N(0, 2 / fan_in) with outputs on the last axis."""
+    deviation = math.sqrt(2 / math.prod(shape[:-1]))
+    return deviation * jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
+
+
+def normal_002(key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
+    """N(0, 0.02^2)."""
+    return 0.02 * jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
+
+
+def uniform_bias(fan_in: int) -> Initializer:
     """U(-b, b) with b = fan_in^-1/2: what PyTorch draws for the bias beside a fan-in weight."""
     bound = 1 / math.sqrt(fan_in)
 
@@ -37,8 +57,8 @@ def linear(
     rngs: nnx.Rngs,
     dtype: DTypeLike,
     use_bias: bool = True,
-    kernel_init: jax.nn.initializers.Initializer = FAN_IN_UNIFORM,
-    bias_init: jax.nn.initializers.Initializer | None = None,
+    kernel_init: Initializer = fan_in_uniform,
+    bias_init: Initializer | None = None,
 ) -> nnx.Linear:
     """y = x W + b, both drawn from U(-inputs^-1/2, inputs^-1/2) unless told otherwise."""
     return nnx.Linear(
@@ -63,8 +83,8 @@ def conv(
     padding: int | None = None,
     groups: int = 1,
     use_bias: bool = True,
-    kernel_init: jax.nn.initializers.Initializer = FAN_IN_UNIFORM,
-    bias_init: jax.nn.initializers.Initializer | None = None,
+    kernel_init: Initializer = fan_in_uniform,
+    bias_init: Initializer | None = None,
 ) -> nnx.Conv:
     """A square NHWC convolution, padded by `padding` on every side (default: size // 2)."""
     pad = size // 2 if padding is None else padding
@@ -97,8 +117,8 @@ class DepthwiseConv(nnx.Module):
         *,
         rngs: nnx.Rngs,
         dtype: DTypeLike,
-        kernel_init: jax.nn.initializers.Initializer = FAN_IN_UNIFORM,
-        bias_init: jax.nn.initializers.Initializer | None = None,
+        kernel_init: Initializer = fan_in_uniform,
+        bias_init: Initializer | None = None,
     ) -> None:
         bias_init = bias_init or uniform_bias(size * size)
         shape = (size, size, 1, channels)

@@ -7,15 +7,14 @@ from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
 from jaxsens.models.layers import (
-    FAN_IN_UNIFORM,
+    Initializer,
+    fan_in_uniform,
     gelu,
     layer_norm,
     linear,
     merge_heads,
     project_heads,
 )
-
-Initializer = jax.nn.initializers.Initializer
 
 
 class Attention(nnx.Module):
@@ -79,7 +78,7 @@ class Block(nnx.Module):
         mlp_dim: int,
         attention_bias: bool = False,
         epsilon: float = 1e-5,
-        kernel_init: Initializer = FAN_IN_UNIFORM,
+        kernel_init: Initializer = fan_in_uniform,
         bias_init: Initializer | None = None,
         dtype: DTypeLike,
         rngs: nnx.Rngs,

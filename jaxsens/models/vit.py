@@ -6,10 +6,16 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
-from jaxsens.models.layers import ZEROS, Rngs, check_images, layer_norm, linear, to_patches
+from jaxsens.models.layers import (
+    ZEROS,
+    Rngs,
+    check_images,
+    layer_norm,
+    linear,
+    normal_002,
+    to_patches,
+)
 from jaxsens.models.transformer import Block
-
-NORMAL = jax.nn.initializers.normal(0.02)
 
 
 class ViT(nnx.Module):
@@ -56,7 +62,7 @@ class ViT(nnx.Module):
                     mlp_dim=mlp_dim,
                     attention_bias=True,
                     epsilon=1e-6,
-                    kernel_init=NORMAL,
+                    kernel_init=normal_002,
                     bias_init=ZEROS,
                     rngs=rngs,
                     dtype=dtype,
@@ -66,7 +72,7 @@ class ViT(nnx.Module):
         )
         self.norm = layer_norm(dim, epsilon=1e-6, rngs=rngs, dtype=dtype)
         self.head = linear(
-            dim, classes, kernel_init=NORMAL, bias_init=ZEROS, rngs=rngs, dtype=dtype
+            dim, classes, kernel_init=normal_002, bias_init=ZEROS, rngs=rngs, dtype=dtype
         )
 
     def __call__(

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from jaxsens import models
 from jaxsens.models.convnextv2 import GlobalResponseNorm
-from jaxsens.models.layers import BatchNorm, DepthwiseConv, Dropout, random_bits
+from jaxsens.models.layers import (
+    BatchNorm,
+    DepthwiseConv,
+    Dropout,
+    fan_in_uniform,
+    he_normal,
+    normal_002,
+    random_bits,
+)
 
 CIFAR = {"image_size": 32, "patch_size": 4, "channels": 3, "classes": 10}
 IMAGENET = {"image_size": 224, "patch_size": 16, "channels": 3, "classes": 1000}
@@ -215,15 +223,27 @@ def test_response_norm_has_a_gradient_at_a_dead_channel():
     assert bool(jnp.isfinite(jax.grad(lambda x: layer(x).sum())(x)).all())
 
 
-def test_initial_weights_are_pytorchs_uniform():
-    """U(-b, b) has standard deviation b / sqrt(3) and never leaves its bounds."""
-    model = models.create("mlp", rngs=nnx.Rngs(0), **CIFAR, hidden=(400,))
-    kernel, bound = model.hidden[0].kernel[...], 3072**-0.5
+@pytest.mark.parametrize(
+    ("init", "deviation", "bound"),
+    [
+        (fan_in_uniform, 288**-0.5 / 3**0.5, 288**-0.5),  # U(-b, b) has deviation b / sqrt(3)
+        (he_normal, (2 / 288) ** 0.5, math.inf),
+        (normal_002, 0.02, math.inf),
+    ],
+)
+def test_initial_weights_are_spread_as_stated(init, deviation, bound):
+    kernel = init(jax.random.key(0), (3, 3, 32, 64))
+    assert kernel.shape == (3, 3, 32, 64)
+    assert float(kernel.std()) == pytest.approx(deviation, rel=0.02)
+    assert abs(float(kernel.mean())) < 5 * deviation / math.sqrt(kernel.size)
     assert float(jnp.abs(kernel).max()) <= bound
-    assert float(kernel.std()) == pytest.approx(bound / math.sqrt(3), rel=0.01)
-    bias = model.hidden[0].bias[...]
-    assert float(jnp.abs(bias).max()) <= bound
-    assert float(bias.std()) == pytest.approx(bound / math.sqrt(3), rel=0.15)
+
+
+def test_initial_biases_follow_the_fan_in_of_their_weight():
+    layer = models.create("mlp", rngs=nnx.Rngs(0), **CIFAR, hidden=(400,)).hidden[0]
+    bound = 3072**-0.5
+    assert float(jnp.abs(layer.bias[...]).max()) <= bound
+    assert float(layer.bias[...].std()) == pytest.approx(bound / math.sqrt(3), rel=0.15)
 
 
 @pytest.mark.parametrize(

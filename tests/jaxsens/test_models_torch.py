@@ -84,7 +84,14 @@ def test_inference_logits_equal_pytorch(case):
     assert_same(got, expected, relative=1e-5)
 
 
-@pytest.mark.parametrize("case", CASES)
+# The gradient of two unrolled 7x7 kernels takes longer to compile than all other cases.
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.slow] if case.startswith("convnext") else [])
+        for case in CASES
+    ],
+)
 def test_training_gradients_and_statistics_equal_pytorch(case):
     """One training pass without dropout: gradient of every weight, and the BatchNorm update."""
     reference, model = build(case)
