@@ -263,7 +263,8 @@ def rank_correlation() -> bytes:
             loc="lower left",
         )
         figure.suptitle(
-            "What survives: a correlation with degree, lost with many tokens unless positions keep it"
+            "What survives: a correlation with degree, "
+            "lost with many tokens unless positions keep it"
         )
         return _png(figure)
 
