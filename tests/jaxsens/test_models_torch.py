@@ -9,8 +9,8 @@ from flax import nnx
 from jaxsens import models
 
 torch = pytest.importorskip("torch")
-from tests.witnesses import torch_convs, torch_vits  # noqa: E402
-from tests.witnesses.torch_weights import load, randomise, to_nnx, torch_path  # noqa: E402
+from witnesses import torch_convs, torch_vits  # noqa: E402
+from witnesses.torch_weights import load, randomise, to_nnx, torch_path  # noqa: E402
 
 # name -> (PyTorch class, what both take, widths). Small, but every branch is taken: several
 # blocks, stages and heads, strides, shortcuts, transitions, and head_dim * heads != dim.
