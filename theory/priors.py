@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float64, Int
+from jaxtyping import Array, Bool, Float, Float64, Int, Key
 
 from jaxsens import boolean
 
@@ -135,28 +135,34 @@ def sensitivity_profile(
     else:
         x = jax.random.rademacher(x_key, (points, d), jnp.float32)
     sizes = (family, width, depth, heads, readout)
-    draw = partial(_sensitivities, sizes, centred, x)
-    counts, signs = jax.lax.map(draw, jax.random.split(key, seeds))
+    counts, signs = _sensitivities(sizes, centred, x, jax.random.split(key, seeds))
     counts = np.asarray(counts)
     profiles = np.stack([np.bincount(row, minlength=d + 1) for row in counts]) / len(x)
     return Profile(family, d, profiles, np.abs(np.asarray(signs, np.float64).mean(1)))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=0)
 def _sensitivities(
-    sizes: tuple[str, int, int, int, str], centred: bool, x: Float[Array, "N d"], key: Array
-) -> tuple[Int[Array, " N"], Int[Array, " N"]]:
-    """S(f, x) and sign f(x) for one draw of the network."""
-    network = _network(sizes, x.shape[1], nnx.Rngs(key))
-    outputs = network(x)
-    threshold = jnp.median(outputs) if centred else 0.0
-    signs = outputs > threshold
+    sizes: tuple[str, int, int, int, str],
+    centred: bool | Bool[Array, ""],
+    x: Float[Array, "N d"],
+    keys: Key[Array, " seeds"],
+) -> tuple[Int[Array, "seeds N"], Int[Array, "seeds N"]]:
+    """S(f, x) and sign f(x), one draw of the network after another."""
 
-    def flipped(i: Int[Array, ""]) -> Array:
-        return network(x * (1 - 2 * jax.nn.one_hot(i, x.shape[1]))[None]) > threshold
+    def draw(key: Key[Array, ""]) -> tuple[Int[Array, " N"], Int[Array, " N"]]:
+        network = _network(sizes, x.shape[1], nnx.Rngs(key))
+        outputs = network(x)
+        threshold = jnp.where(centred, jnp.median(outputs), 0.0)
+        signs = outputs > threshold
 
-    changed = jax.lax.map(flipped, jnp.arange(x.shape[1])) != signs[None]
-    return changed.sum(0), jnp.where(signs, 1, -1)
+        def flipped(i: Int[Array, ""]) -> Array:
+            return network(x * (1 - 2 * jax.nn.one_hot(i, x.shape[1]))[None]) > threshold
+
+        changed = jax.lax.map(flipped, jnp.arange(x.shape[1])) != signs[None]
+        return changed.sum(0), jnp.where(signs, 1, -1)
+
+    return jax.lax.map(draw, keys)
 
 
 def _network(sizes: tuple[str, int, int, int, str], d: int, rngs: nnx.Rngs) -> nnx.Module:
