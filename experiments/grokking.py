@@ -20,13 +20,23 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 import jaxsens
+from experiments.common import report
 from experiments.common.cli import Common, UserError, run
 from experiments.common.record import RunRecord
 from experiments.common.training import Schedule, train_and_measure
+from jaxsens import progress
 from jaxsens.data.algorithmic import modular_addition
 from jaxsens.losses import precise_cross_entropy
 from jaxsens.models.one_layer import OneLayerTransformer
+from jaxsens.phases import Phases, grokking_phases, half_way, running_median
 from jaxsens.training import Trainer
+
+# The Fourier measures of Nanda et al., and how a figure calls them.
+MEASURES = {
+    "restricted_loss": "restricted",
+    "excluded_loss": "excluded",
+    "embedding_gini": "Gini",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +149,12 @@ def main(config: Config) -> None:
             keep_weights, directory=record.directory / "weights", every=config.snapshot_every
         ),
     )
-    record.finish({}, seconds=time.monotonic() - started)
+    record.finish(
+        {"final": record.lines[-config.seeds :], "progress": fourier_progress(config, record)},
+        seconds=time.monotonic() - started,
+    )
+    draw(record)
+    print(summary(record))
 
 
 def build(config: Config, seed: int) -> OneLayerTransformer:
@@ -181,8 +196,149 @@ def keep_weights(epoch: int, models: Any, *, directory: Path, every: int) -> Non
         np.save(directory / f"{epoch:06d}.npy", np.stack(flat))
 
 
+def fourier_progress(config: Config, record: RunRecord) -> list[dict[str, Any]]:
+    """Restricted and excluded loss and Fourier sparsity for each seed and each kept set of weights.
+
+    The key frequencies of a seed are those of its last weights.
+    """
+    train, _ = modular_addition(
+        config.modulus, train_fraction=config.train_fraction, key=jax.random.key(config.split_seed)
+    )
+    pairs = np.stack(np.divmod(np.arange(config.modulus**2), config.modulus), axis=1)
+    files = sorted((record.directory / "weights").glob("*.npy"))
+    found = []
+    for i in range(config.seeds):
+        module = build(config, config.seed + i)
+        graphdef, params = nnx.split(module, nnx.Param)
+        _, unravel = ravel_pytree(params)
+
+        def network(file: Path, i: int = i, graphdef: Any = graphdef, unravel: Any = unravel):
+            return nnx.merge(graphdef, unravel(np.load(file)[i]))
+
+        frequencies = progress.key_frequencies(_logits(network(files[-1]), pairs))
+        for file in files:
+            model = network(file)
+            logits = np.asarray(_logits(model, pairs))
+            embedding = np.asarray(model.embedding[...])[: config.modulus]
+            found.append(
+                {
+                    "seed": config.seed + i,
+                    "epoch": int(file.stem),
+                    "frequencies": frequencies,
+                    "restricted_loss": progress.restricted_loss(logits, frequencies),
+                    "excluded_loss": progress.excluded_loss(logits, frequencies, train.inputs),
+                    "embedding_gini": progress.gini(progress.embedding_power(embedding)),
+                }
+            )
+    return found
+
+
+@jax.jit
+def _logits(model: OneLayerTransformer, pairs: Array) -> Array:
+    return model(pairs)
+
+
+def all_phases(record: RunRecord) -> dict[int, Phases]:
+    """The phases of each seed."""
+    lines = record.read_metrics()
+    found = {}
+    for seed in sorted({line["seed"] for line in lines}):
+        fields = ("train_accuracy", "test_accuracy", "sensitivity")
+        curves = [report.curve(lines, field, seed=seed) for field in fields]
+        found[seed] = grokking_phases(curves[0][0], *(values[0] for _, values in curves))
+    return found
+
+
+def summary(record: RunRecord) -> str:
+    """The table: for each seed the epochs of the phases, and what moved first."""
+    result, rows, leads = record.read("result.json"), [], []
+    show = lambda value: "-" if value is None else str(value)  # noqa: E731
+    for seed, found in all_phases(record).items():
+        final = next(line for line in result["final"] if line["seed"] == seed)
+        halves = []
+        for field in MEASURES:
+            epochs, values = report.curve(result["progress"], field, seed=seed)
+            later = epochs >= (found.memorised or 0)
+            halves.append(half_way(epochs[later], values[0, later]))
+        rows.append(
+            [
+                str(seed),
+                f"{100 * final['train_accuracy']:.1f} / {100 * final['test_accuracy']:.1f}",
+                f"{final['sensitivity']:.4f}",
+                *map(show, found),
+                show(found.lead),
+                *map(show, halves),
+            ]
+        )
+        leads += [found.lead] if found.lead is not None else []
+    header = ["seed", "train / test acc. %", "sensitivity", *Phases._fields, "lead"]
+    text = report.table([*header, *[f"half of {name}" for name in MEASURES.values()]], rows)
+    if leads:
+        spread = f" ± {np.std(leads, ddof=1):.0f} (standard deviation)" if len(leads) > 1 else ""
+        text += f"\nlead: {np.mean(leads):.0f}{spread} epochs, {len(leads)} of {len(rows)} seeds"
+    return text
+
+
 def draw(record: RunRecord) -> None:
-    """Redraw the figures of a run from its record."""
+    """Redraw the figure of a run from its record; the phases shaded are those of the first seed."""
+    result, lines = record.read("result.json"), record.read_metrics()
+    seeds = sorted({line["seed"] for line in lines})
+    kept = [line for line in result["progress"] if line["epoch"] > 0]
+    panels_of = {
+        "accuracy": (lines, {"train_accuracy": "train", "test_accuracy": "test"}),
+        "sensitivity": (lines, {"sensitivity": "measured"}),
+        "weight norm": (lines, {"weight_norm": ""}),
+        "cross-entropy": (lines, {"train_loss": "train", "test_loss": "test"}),
+        "Fourier sparsity": (kept, {"embedding_gini": "Gini coefficient of the embedding"}),
+    }
+    figure, panels = report.figure(7.5, 10, nrows=len(panels_of), sharex=True)
+    for panel, (title, (source, fields)) in zip(panels, panels_of.items(), strict=True):
+        extra = MEASURES if title == "cross-entropy" else {}
+        for number, (field, label) in enumerate({**fields, **extra}.items()):
+            if field == "embedding_gini" and extra:
+                continue
+            for i, seed in enumerate(seeds):
+                epochs, values = report.curve(kept if field in extra else source, field, seed=seed)
+                style = {"color": f"C{number}", "linewidth": 0.8, "alpha": 1.0 if i == 0 else 0.5}
+                if field == "sensitivity":
+                    panel.plot(epochs, values[0], color="C0", linewidth=0.4, alpha=0.3)
+                    values, style["color"] = running_median(values[0], 15)[None], "C0"
+                panel.plot(epochs, values[0], label=label if i == 0 and label else None, **style)
+        panel.set_ylabel(title)
+    panels[1].set_yscale("log")
+    panels[3].set_yscale("log")
+    found = all_phases(record)[seeds[0]]
+    end = lines[-1]["epoch"]
+    edges = {
+        "memorisation": found.lowest or found.memorised,
+        "circuit formation": found.peak,
+        "clean-up": found.jump,
+        "after the jump": end if found.jump is not None else None,
+    }
+    start = 0
+    for i, (name, edge) in enumerate(edges.items()):
+        stop = edge if edge is not None else (end if not any(list(edges.values())[i:]) else start)
+        if stop <= start:
+            continue
+        for panel in panels:
+            panel.axvspan(start, stop, color=f"C{4 + i}", alpha=0.12, linewidth=0)
+        panels[0].text(
+            (start + stop) / 2,
+            1.04,
+            name,
+            ha="center",
+            va="bottom",
+            fontsize=7,
+            transform=panels[0].get_xaxis_transform(),
+        )
+        start = stop
+    if found.fall is not None:
+        for panel in panels[:2]:
+            panel.axvline(found.fall, color="k", linewidth=0.7, linestyle="--")
+    for panel in (panels[0], panels[3], panels[4]):
+        panel.legend(fontsize=7)
+    panels[-1].set_xlabel("epoch (a full-batch step)")
+    report.save(figure, record.directory / "curves.png")
 
 
 if __name__ == "__main__":

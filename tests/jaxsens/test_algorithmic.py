@@ -1,0 +1,202 @@
+"""Modular addition and sparse parity: data, networks against NumPy, exact sensitivity."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import jaxsens
+from jaxsens import boolean
+from jaxsens.data import DataError
+from jaxsens.data.algorithmic import modular_addition, sparse_parity
+from jaxsens.losses import precise_cross_entropy
+from jaxsens.models.bit_transformer import BitTransformer
+from jaxsens.models.one_layer import OneLayerTransformer
+
+
+def test_modular_addition_splits_all_pairs():
+    train, test = modular_addition(113, train_fraction=0.3, key=jax.random.key(0))
+    assert (len(train.labels), len(test.labels)) == (3830, 8939)
+    pairs = np.concatenate([train.inputs, test.inputs])
+    assert len({tuple(p) for p in pairs.tolist()}) == 113**2
+    np.testing.assert_array_equal(np.concatenate([train.labels, test.labels]), pairs.sum(1) % 113)
+
+
+def test_sparse_parity_is_the_product_of_its_places():
+    train, test, places = sparse_parity(40, 4, train=500, test=100, key=jax.random.key(0))
+    assert len(set(places)) == 4
+    for split, count in ((train, 500), (test, 100)):
+        assert split.inputs.shape == (count, 40)
+        assert set(np.unique(split.inputs)) == {-1.0, 1.0}
+        np.testing.assert_array_equal(
+            split.labels, [np.prod([x[i] for i in places]) for x in split.inputs]
+        )
+    assert not np.array_equal(train.inputs[:100], test.inputs)
+
+
+@pytest.mark.parametrize(("d", "p"), [(12, 3), (40, 4)])
+def test_a_model_that_computes_the_parity_has_sensitivity_p_over_d(d, p):
+    train, _, places = sparse_parity(d, p, train=50, test=1, key=jax.random.key(1))
+    compute = jax.tree_util.Partial(
+        lambda mask, x: jnp.where(mask[None], x, 1.0).prod(1),
+        jnp.isin(jnp.arange(d), jnp.array(places)),
+    )
+    assert jnp.array_equal(compute(train.inputs), train.labels)
+    estimate = jaxsens.sensitivity(
+        compute, train.inputs, key=jax.random.key(0), tokens=jaxsens.Bits(), noise=jaxsens.Flip()
+    )
+    assert estimate.value == pytest.approx(p / d, rel=1e-15, abs=0)  # the last digit
+    assert estimate.stderr == 0.0
+    np.testing.assert_array_equal(np.flatnonzero(estimate.per_token), places)
+    if d <= 16:
+        table = boolean.evaluate(compute, d)
+        np.testing.assert_array_equal(table, boolean.parity(d, places))
+        assert boolean.normalised_sensitivity(table) == p / d
+
+
+def test_sampled_sensitivity_agrees_with_the_exact_one():
+    d = 9
+    model = BitTransformer(bits=d, dim=8, heads=2, bits_per_token=3, rngs=nnx.Rngs(3))
+    centre = np.median(run(model, boolean.cube(d)))
+    centred = jax.tree_util.Partial(
+        lambda m, c, x: m(x) - c, model, jnp.float32(centre)
+    )  # else nearly constant
+    exact = boolean.normalised_sensitivity(boolean.evaluate(lambda x: run(centred, x), d))
+    assert exact > 0.05
+    estimate = jaxsens.sensitivity(
+        centred,
+        np.asarray(jax.random.rademacher(jax.random.key(0), (1500, d)), np.float32),
+        key=jax.random.key(1),
+        tokens=jaxsens.Bits(),
+        noise=jaxsens.Flip(),
+        tokens_per_example=4,
+    )
+    assert abs(estimate.value - exact) < 4 * estimate.stderr
+
+
+@jax.jit
+def run(model, inputs):
+    return model(inputs)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_one_layer_transformer_is_the_full_transformer_read_at_the_last_position(residual):
+    model = OneLayerTransformer(
+        modulus=7, dim=8, heads=2, hidden=12, residual=residual, rngs=nnx.Rngs(0)
+    )
+    rng = np.random.default_rng(0)
+    for name in ("positions", "up_bias", "down_bias"):  # they start at 0, which would hide them
+        parameter = getattr(model, name)
+        parameter[...] = jnp.asarray(rng.normal(size=parameter[...].shape), jnp.float32)
+    w = {k: np.asarray(v, np.float64) for k, v in nnx.to_pure_dict(nnx.state(model)).items()}
+    pairs = np.array([[0, 0], [3, 5], [6, 1]])
+    for pair, found in zip(pairs, run(model, pairs), strict=True):
+        x = w["embedding"][[*pair, 7]] + w["positions"]
+        q, k, v = (np.split(x @ w[name], 2, axis=1) for name in ("query", "key", "value"))
+        heads = [softmax(a @ b.T / 2.0) @ c for a, b, c in zip(q, k, v, strict=True)]
+        z = np.concatenate(heads, axis=1) @ w["out"] + (x if residual else 0)
+        out = np.maximum(z @ w["up"] + w["up_bias"], 0) @ w["down"] + w["down_bias"]
+        logits = (out + (z if residual else 0)) @ w["unembedding"]
+        np.testing.assert_allclose(found, logits[-1], rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("readout", ["cls", "mean"])
+@pytest.mark.parametrize("bits_per_token", [1, 2])
+def test_bit_transformer_is_a_plain_transformer(readout, bits_per_token):
+    model = BitTransformer(
+        bits=6, dim=8, heads=2, bits_per_token=bits_per_token, readout=readout, rngs=nnx.Rngs(0)
+    )
+    x = np.asarray(jax.random.rademacher(jax.random.key(0), (3, 6)), np.float32)
+
+    def linear(layer, z):
+        return z @ np.asarray(layer.kernel[...], np.float64) + np.asarray(layer.bias[...])
+
+    def norm(z):
+        return (z - z.mean(-1, keepdims=True)) / np.sqrt(z.var(-1, keepdims=True) + 1e-5)
+
+    for point, found in zip(x, run(model, x), strict=True):
+        groups = point.reshape(-1, bits_per_token) @ np.asarray(model.embedding[...], np.float64)
+        if readout == "cls":
+            groups = np.concatenate([np.zeros((1, 8)), groups])
+        h = groups + np.asarray(model.positions[...])
+        for block in model.blocks:
+            z = norm(h)
+            q, k, v = (
+                np.split(linear(layer, z), 2, axis=1)
+                for layer in (block.query, block.key, block.value)
+            )
+            heads = [softmax(a @ b.T / 2.0) @ c for a, b, c in zip(q, k, v, strict=True)]
+            h = h + linear(block.out, np.concatenate(heads, axis=1))
+            h = h + linear(block.down, np.maximum(linear(block.up, norm(h)), 0))
+        read = h[0] if readout == "cls" else h.mean(0)
+        assert float(found) == pytest.approx(linear(model.head, norm(read))[0], rel=1e-3, abs=1e-4)
+
+
+def test_noise_on_embeddings_reaches_one_number_at_a_time():
+    model = OneLayerTransformer(modulus=5, dim=8, heads=2, hidden=8, rngs=nnx.Rngs(0))
+    pairs = jnp.array([[1, 2], [3, 4], [0, 0]])
+    np.testing.assert_allclose(model.from_embeddings(model.embed(pairs)), model(pairs), rtol=1e-6)
+    estimate = jaxsens.sensitivity(
+        model.from_embeddings,
+        model.embed(pairs),
+        key=jax.random.key(0),
+        tokens=jaxsens.Positions(),
+        noise=jaxsens.Gaussian(1e4),
+        repeats=20,
+    )
+    assert estimate.per_token.shape == (2,)
+    assert estimate.value > 0.3  # noise this large leaves nothing of a number
+
+
+def test_precise_cross_entropy_keeps_losses_that_float32_rounds_away():
+    logits = jnp.array([[30.0, 0.0, -1.0], [0.3, -0.2, 1.0], [-40.0, 0.0, 40.0]])
+    labels = jnp.array([0, 2, 0])
+    losses, metrics = precise_cross_entropy(lambda x, rngs: x, logits, labels)
+    wide = np.asarray(logits, np.float64)
+    others = np.log([np.exp(np.delete(row, y)).sum() for row, y in zip(wide, labels, strict=True)])
+    expected = np.logaddexp(0, others - wide[np.arange(3), labels])
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert optax.softmax_cross_entropy_with_integer_labels(logits, labels)[0] == 0.0 < losses[0]
+    np.testing.assert_array_equal(metrics["accuracy"], [1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: modular_addition(1, train_fraction=0.3, key=jax.random.key(0)), "at least 2"),
+        (lambda: modular_addition(7, train_fraction=1.0, key=jax.random.key(0)), "between 0 and 1"),
+        (lambda: sparse_parity(4, 4, train=1, test=1, key=jax.random.key(0)), "1 <= p < d"),
+        (lambda: sparse_parity(4, 2, train=0, test=1, key=jax.random.key(0)), "at least one"),
+    ],
+)
+def test_data_that_cannot_be_are_refused_in_one_line(call, message):
+    with pytest.raises(DataError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dim": 30}, "does not divide into 4 heads"),
+        ({"bits_per_token": 4}, "do not divide into tokens"),
+        ({"readout": "last"}, "one of cls, mean"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        BitTransformer(**{"bits": 6, **arguments}, rngs=nnx.Rngs(0))
+
+
+def test_networks_refuse_other_shapes():
+    with pytest.raises(ValueError, match=r"expected \(N, 6\)"):
+        BitTransformer(bits=6, dim=8, rngs=nnx.Rngs(0))(jnp.ones((2, 5)))
+    with pytest.raises(ValueError, match=r"expected \(N, 2\)"):
+        OneLayerTransformer(modulus=5, dim=8, hidden=8, rngs=nnx.Rngs(0))(jnp.ones((2, 3), int))
