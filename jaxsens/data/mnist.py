@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import os.path
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,8 @@ def _idx(directory: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _find(directory: Path, stem: str, ndim: int) -> Path:
-    if not directory.is_dir():
+    # os.path answers False where pathlib raises: names too long, directories without permission.
+    if not os.path.isdir(directory):
         raise DataError(
             f"there is no directory {directory}; expected one with MNIST's four IDX files, or "
             "--data embedded for the 5,000 digits that come with a package"
@@ -70,6 +72,6 @@ def _find(directory: Path, stem: str, ndim: int) -> Path:
     # Both spellings are in circulation: train-images-idx3-ubyte and train-images.idx3-ubyte.
     names = [f"{stem}{dot}idx{ndim}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
     for name in names:
-        if (directory / name).is_file():
+        if os.path.isfile(directory / name):
             return directory / name
     raise DataError(f"{directory} holds none of {', '.join(names)}")
