@@ -1,12 +1,14 @@
 """What replaces a token: Gaussian noise, a draw from a vocabulary, or a bit flip."""
 
 import dataclasses
+import math
 import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.random import threefry_2x32
 
 from jaxsens._check import positive_float
 from jaxsens._pytree import pytree
@@ -59,7 +61,27 @@ class Gaussian:
     def __call__(self, token: jax.Array, *, key: jax.Array) -> jax.Array:
         # The root first: in half precision a small variance is 0 long before its root is.
         sigma = jnp.sqrt(jnp.asarray(self.variance)).astype(token.dtype)
-        return token + sigma * jax.random.normal(key, token.shape, token.dtype)
+        return token + sigma * _normal(key, token.shape, token.dtype)
+
+
+def _normal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Standard normal numbers, on a CPU in about half the time of ``jax.random.normal``.
+
+    That hashes a Threefry block of two words for every number, and noise is most of what the
+    estimator costs beyond the model; here both words are used. Inverse of the normal distribution
+    function at uniform numbers of 23 bits, as there.
+    """
+    if dtype != jnp.float32 or str(jax.random.key_impl(key)) != "threefry2x32":
+        return jax.random.normal(key, shape, dtype)
+    size = math.prod(shape)
+    counts = jnp.arange(size + size % 2, dtype=jnp.uint32)
+    words = threefry_2x32(jax.random.key_data(key), counts)[:size]
+    one = jnp.float32(1).view(jnp.uint32)
+    uniform = jax.lax.bitcast_convert_type((words >> 9) | one, jnp.float32) - 1.0  # [0, 1)
+    lowest = np.nextafter(np.float32(-1), np.float32(0))  # erf_inv(-1) is infinite
+    return np.sqrt(np.float32(2)) * jax.lax.erf_inv(jnp.maximum(2 * uniform - 1, lowest)).reshape(
+        shape
+    )
 
 
 @pytree(data=("vocabulary",))

@@ -33,6 +33,31 @@ def test_gaussian_is_normal_with_that_variance(variance):
     assert abs(cdf - (np.arange(n) + 0.5) / n).max() < 2.7 / math.sqrt(n)
 
 
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", None])
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (4, 3)])
+def test_gaussian_in_every_shape_and_from_every_kind_of_key(impl, shape):
+    """Numbers of one token are distinct, independent, and moments are right to the fourth."""
+    key = jax.random.PRNGKey(1) if impl is None else jax.random.key(1, impl=impl)
+    size = math.prod(shape)
+    noise = draws(Gaussian(1.0), jnp.zeros(shape), jax.random.split(key, 4000)).reshape(-1, size)
+    assert len(np.unique(noise)) > 0.99 * noise.size  # 23 bits collide
+    for power, moment, spread in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs((noise**power).mean() - moment) < 4.5 * math.sqrt(spread / noise.size)
+    if size > 1:
+        off = np.corrcoef(noise.T)[~np.eye(size, dtype=bool)]
+        assert abs(off).max() < 5 / math.sqrt(4000)
+        squares = np.corrcoef((noise**2).T)[~np.eye(size, dtype=bool)]
+        assert abs(squares).max() < 5.5 / math.sqrt(4000)
+
+
+def test_gaussian_tails():
+    noise = draws(Gaussian(1.0), jnp.zeros(400), KEYS[:5000]).ravel()
+    assert np.isfinite(noise).all()
+    for z in (2.0, 3.0, 4.0):
+        tail = math.erfc(z / math.sqrt(2))
+        assert abs((abs(noise) > z).mean() - tail) < 4.5 * math.sqrt(tail / noise.size)
+
+
 def test_a_small_variance_survives_half_precision():
     noise = draws(Gaussian(1e-8), jnp.zeros(1, jnp.float16), KEYS[:500])
     assert noise.dtype == np.float16
