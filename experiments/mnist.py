@@ -71,6 +71,17 @@ class Config(Common):
                 raise UserError(
                     f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}"
                 )
+        for name in ("learning_rate", "variance"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UserError(
+                    f"--{name.replace('_', '-')} must be finite and greater than 0, got "
+                    f"{getattr(self, name)}"
+                )
+        patches = (28 // PATCH) ** 2
+        if not 1 <= self.curve_tokens <= patches:
+            raise UserError(
+                f"--curve-tokens must lie between 1 and {patches}, got {self.curve_tokens}"
+            )
 
 
 def main(config: Config) -> None:
@@ -85,7 +96,19 @@ def main(config: Config) -> None:
         Split(part.inputs, (part.labels < 5).astype(np.int32)) for part in (data.train, data.test)
     )
     train = subset(train, config.examples, "--examples")
-    share = config.sensitivity_examples or max(1, round(0.3 * len(train.labels)))
+    if config.batch_size > len(train.labels):
+        raise UserError(
+            f"--batch-size must be at most {len(train.labels)}, the number of training images, got "
+            f"{config.batch_size}"
+        )
+    share = config.sensitivity_examples
+    if share is None:
+        share = round(0.3 * len(train.labels))
+    if share < 2:
+        raise UserError(
+            f"sensitivity needs at least 2 images for its standard error, got {share}; raise "
+            "--examples or --sensitivity-examples"
+        )
     measured = subset(train, share, "--sensitivity-examples").inputs
     noises = {
         "sensitivity": jaxsens.Replacement.from_data(jaxsens.Patches(PATCH), train.inputs),

@@ -23,10 +23,16 @@ def main(config: Config) -> None:
     for directory in config.runs:
         record = RunRecord(directory)
         experiment = record.read("config.json").get("experiment")
-        known = {path.stem for path in Path(__file__).parent.glob("*.py")}
-        if experiment not in known:
+        known = [path.stem for path in Path(__file__).parent.glob("*.py")]
+        module = (
+            importlib.import_module(f"experiments.{experiment}") if experiment in known else None
+        )
+        if not hasattr(module, "draw"):
             raise UserError(f"{directory} names no experiment that is known here: {experiment!r}")
-        importlib.import_module(f"experiments.{experiment}").draw(record)
+        try:
+            module.draw(record)
+        except KeyError as error:
+            raise UserError(f"the record in {directory} is damaged: it lacks {error}") from None
         print(f"redrew {directory}")
 
 

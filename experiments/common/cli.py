@@ -39,8 +39,10 @@ class Common:
         """Raise UserError for options that cannot be right."""
         if self.seeds < 1:
             raise UserError(f"--seeds must be at least 1, got {self.seeds}")
-        if self.seed < 0:
-            raise UserError(f"--seed must be 0 or more, got {self.seed}")
+        # JAX drops the bits above 32, and would repeat the first seeds.
+        if not 0 <= self.seed <= 2**32 - self.seeds:
+            limit = 2**32 - self.seeds
+            raise UserError(f"--seed must lie between 0 and {limit}, got {self.seed}")
 
 
 def parse(config: type[Config], *, prog: str, args: list[str] | None = None) -> Config:
@@ -58,7 +60,8 @@ def parse(config: type[Config], *, prog: str, args: list[str] | None = None) -> 
 def run(main: Callable[[Any], None], config: type, *, prog: str) -> None:
     """Parse the options and call ``main``; what the user can put right is one line and exit 2.
 
-    Anything else is a bug and shows its traceback.
+    That includes what the file system refuses. An interrupt is one line too, and exit 130. Anything
+    else is a bug and shows its traceback.
     """
     from jaxsens.checkpoints import CheckpointError
     from jaxsens.data import DataError
@@ -66,15 +69,15 @@ def run(main: Callable[[Any], None], config: type, *, prog: str) -> None:
     options = parse(config, prog=prog)
     try:
         main(options)
-    except (UserError, CheckpointError, DataError, FloatingPointError) as error:
+    except (UserError, CheckpointError, DataError, FloatingPointError, OSError) as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
         sys.exit(130)
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print("error:", " ".join(message.split()), file=sys.stderr)
     sys.exit(2)
 
 

@@ -1,6 +1,7 @@
 """Progress with rate and time left: a line that moves on a terminal, plain lines elsewhere."""
 
 import contextlib
+import shutil
 import sys
 import time
 from typing import TextIO
@@ -24,7 +25,10 @@ class Progress:
     ) -> None:
         self.label, self.total, self.unit, self.interval = label, total, unit, interval
         self.file = sys.stderr if file is None else file
-        self.terminal = self.file.isatty()
+        self.terminal = False
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # no stream, or a closed one
+            self.terminal = self.file.isatty()
+        self.open_line = False
         self.started = time.monotonic()
         self.first: int | None = None  # what was already done when a resumed run began
         self.shown = -float("inf")
@@ -39,9 +43,20 @@ class Progress:
             return
         self.shown = now
         text = self.line(done, now - self.started, note)
-        start, end = ("\r\x1b[K", "" if not last else "\n") if self.terminal else ("", "\n")
-        with contextlib.suppress(OSError, ValueError):  # a closed stream is no reason to stop
-            print(start + text, end=end, file=self.file, flush=True)
+        if self.terminal:  # a wrapped line could not be taken back
+            text = "\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1]
+        self._print(text, end="\n" if last or not self.terminal else "")
+
+    def close(self) -> None:
+        """End a line that is still moving, so that what follows starts on its own."""
+        if self.open_line:
+            self._print("", end="\n")
+
+    def _print(self, text: str, *, end: str) -> None:
+        self.open_line = not end
+        if self.file is not None:
+            with contextlib.suppress(OSError, ValueError):  # a closed stream is no reason to stop
+                print(text, end=end, file=self.file, flush=True)
 
     def line(self, done: int, seconds: float, note: str) -> str:
         """The text for ``done`` units after ``seconds`` of work."""

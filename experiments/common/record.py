@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -66,8 +67,8 @@ class RunRecord:
     def create(cls, experiment: str, config: Any, *, out: Path | None, resume: bool) -> "RunRecord":
         """Start a record in ``out`` (default: ``runs/<experiment>/<time>``), or take one up again.
 
-        Raises UserError when ``out`` exists and is not to be resumed, when there is nothing to
-        resume, or when its configuration was another.
+        Raises UserError when ``out`` exists and is not to be resumed or cannot be made, when there
+        is nothing to resume, or when its configuration was another.
         """
         if out is None:
             if resume:
@@ -87,20 +88,28 @@ class RunRecord:
                 )
             record.lines = record.read_metrics()
         else:
-            if out.exists():
+            if os.path.lexists(out):
                 raise UserError(f"{out} exists; choose another --out, or --resume to go on with it")
-            record._write_json("config.json", settings)
+            try:
+                record._write_json("config.json", settings)
+            except OSError as error:
+                raise UserError(f"{out} cannot be written: {error.strerror}") from None
         return record
 
     def read(self, name: str) -> dict[str, Any]:
         """One of the JSON files. Raises UserError when it is missing or damaged."""
         path = self.directory / name
         try:
-            return json.loads(path.read_bytes())
+            value = json.loads(path.read_bytes())
         except OSError:
-            raise UserError(f"there is no {path}; {self.directory} holds no run") from None
+            raise UserError(
+                f"there is no {path}; {self.directory} holds no run, or an unfinished one"
+            ) from None
         except ValueError as error:
             raise UserError(f"{path} is damaged: {error}") from None
+        if not isinstance(value, dict):
+            raise UserError(f"{path} is damaged: expected an object, got {type(value).__name__}")
+        return value
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The evaluations so far, a dictionary each; empty before the first."""
@@ -108,9 +117,12 @@ class RunRecord:
         if not path.exists():
             return []
         try:
-            return [json.loads(line) for line in path.read_bytes().splitlines()]
+            lines = [json.loads(line) for line in path.read_bytes().splitlines()]
         except ValueError as error:
             raise UserError(f"{path} is damaged: {error}") from None
+        if not all(isinstance(line, dict) for line in lines):
+            raise UserError(f"{path} is damaged: expected an object in every line")
+        return lines
 
     def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Append evaluations to ``metrics.jsonl``."""
@@ -135,10 +147,10 @@ def provenance() -> dict[str, Any]:
     """Command, versions, device and commit."""
     device = jax.devices()[0]
     return {
-        "command": " ".join(["python", *_as_module(sys.argv)]),
+        "command": _command(),
         "versions": {
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in PACKAGES},
+            **{name: _version(name) for name in PACKAGES},
         },
         "device": f"{device.device_kind} x {jax.device_count()}",
         "cpu_cores": os.cpu_count(),
@@ -146,12 +158,18 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _as_module(argv: list[str]) -> list[str]:
-    program = Path(argv[0])
-    if program.suffix == ".py" and program.is_absolute():
-        package = program.parent if program.name == "__main__.py" else program.with_suffix("")
-        return ["-m", f"{package.parent.name}.{package.name}", *argv[1:]]
-    return list(argv)
+def _command() -> str:
+    """What was typed: ``python -m`` puts a path in ``sys.argv`` but keeps the name in the spec."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["-m", spec.name.removesuffix(".__main__")] if spec else sys.argv[:1]
+    return shlex.join(["python", *program, *sys.argv[1:]])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from a checkout without installing it
+        return None
 
 
 def _commit() -> str | None:

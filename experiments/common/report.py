@@ -10,6 +10,13 @@ import numpy as np
 from experiments.common.record import write_whole
 
 Lines = Sequence[Mapping[str, Any]]
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+}
 
 
 def pooled(values: Sequence[float], stderrs: Sequence[float]) -> tuple[float, float]:
@@ -53,21 +60,15 @@ def draw_band(axes: Any, epochs: np.ndarray, values: np.ndarray, **style: Any) -
 
 def figure(width: float, height: float, **subplots: Any) -> tuple[Any, Any]:
     """A figure in the house style, without a display."""
-    from matplotlib import rc_context
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    style = {
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10,
-        "legend.frameon": False,
-    }
-    with rc_context(style):
-        drawn = Figure(figsize=(width, height), dpi=150, layout="constrained")
-        FigureCanvasAgg(drawn)
-        return drawn, drawn.subplots(**subplots)
+    # For the whole process: legends and labels take the style when they are added, not here.
+    matplotlib.rcParams.update(STYLE)
+    drawn = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(drawn)
+    return drawn, drawn.subplots(**subplots)
 
 
 def save(drawn: Any, path: Path) -> None:

@@ -11,7 +11,6 @@ from flax import nnx
 from jax import Array
 
 import jaxsens
-from experiments.common.cli import UserError
 from experiments.common.progress import Progress
 from experiments.common.record import RunRecord
 from jaxsens import checkpoints
@@ -72,11 +71,9 @@ def train_and_measure(
     directory = record.directory / "checkpoints" / name
     step = checkpoints.latest(directory)
     state = None if step is None else checkpoints.restore(directory, trainer.initial, step=step)
-    before = [
-        line for line in record.lines if line["model"] == name and line["epoch"] <= (step or 0)
-    ]
     record.keep(lambda line: line["model"] != name or (step is not None and line["epoch"] <= step))
-    spent = before[-1]["seconds"] if before and step is not None else 0.0
+    before = [line for line in record.lines if line["model"] == name]
+    spent = before[-1]["seconds"] if before else 0.0
     root_keys = [jax.random.key(seed) for seed in seeds]
     train_keys, measure_keys = (
         jax.numpy.stack([jax.random.fold_in(k, i) for k in root_keys]) for i in (1, 2)
@@ -115,13 +112,17 @@ def train_and_measure(
                 progress.update(done, _note(lines))
                 if ended:
                     break
-            elif until is not None and until(before[-len(seeds) :]):
-                break  # the run that is taken up again had ended here
+            else:  # where the run that is taken up again had stopped
+                progress.update(done)
+                if until is not None and until(before[-len(seeds) :]):
+                    break
     except KeyboardInterrupt:
-        raise UserError(
+        raise KeyboardInterrupt(
             f"interrupted; saved up to epoch {saved} of {name}: go on with --resume --out "
             f"{record.directory}"
         ) from None
+    finally:
+        progress.close()
     return trainer.models(current)
 
 
