@@ -4,10 +4,13 @@ from typing import Any
 
 import tyro
 
-from experiments.benchmark import sensitivity
+from experiments.benchmark import sensitivity, theory
 from experiments.common import cli
 
-BENCHMARKS = {"sensitivity": sensitivity}  # modules with a Config and a main(config)
+BENCHMARKS = {
+    "sensitivity": sensitivity,
+    "theory": theory,
+}  # modules with a Config and a main(config)
 
 
 def main(config: Any) -> None:
