@@ -4,10 +4,11 @@ from typing import Any
 
 import tyro
 
-from experiments.benchmark import sensitivity, theory
+from experiments.benchmark import grokking, sensitivity, theory
 from experiments.common import cli
 
 BENCHMARKS = {
+    "grokking": grokking,
     "sensitivity": sensitivity,
     "theory": theory,
 }  # modules with a Config and a main(config)
