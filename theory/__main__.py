@@ -5,19 +5,17 @@ python -m theory check --d 8 --tokens 4 --readout mean --mlp relu
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
-import os
-import re
 import sys
-import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import tyro
+
+from experiments.common import cli
+from experiments.common.record import write_whole
 
 from .architecture import Architecture
 from .dot_product import DegreeSpectrum, dot_product_spectrum
@@ -142,23 +140,6 @@ class FiguresCommand:
             print(path)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file or nothing: a temporary file beside it, then a rename."""
-    if not path.parent.is_dir():
-        raise ValueError(f"no folder {path.parent} to write {path.name} in")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def _scientific(log: float) -> str:
     if log == -math.inf:
         return "0"
@@ -241,27 +222,17 @@ Command = (
 )
 
 
-def _parse(arguments: list[str]) -> Command:
-    # tyro draws its errors as boxes; here an error is one line.
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            return tyro.cli(Command, args=arguments, prog="python -m theory", description=__doc__)
-    except SystemExit as stop:
-        if stop.code:
-            words = re.sub(r"[│╭╮╰╯─]", " ", errors.getvalue())
-            raise ValueError(" ".join(words.split())) from None
-        raise
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; ValueError and TypeError become one line and exit code 2."""
+    """Run a command; what the user can put right is one line and exit code 2."""
+    cli.run(_run, Command, prog="theory", args=arguments)
+
+
+def _run(command: Command) -> None:
     try:
         with np.errstate(all="ignore"):
-            _parse(sys.argv[1:] if arguments is None else arguments).run()
-    except (ValueError, TypeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+            command.run()
+    except (ValueError, TypeError) as error:  # the theory's own words for what it cannot compute
+        raise cli.UserError(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -50,14 +50,16 @@ def parse(config: type[Config], *, prog: str, args: list[str] | None = None) -> 
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(config, prog=prog, args=args)
+            return tyro.cli(config, prog=f"python -m {prog}", args=args)
     except SystemExit as stop:
         if stop.code:
             _fail(f"{_one_line(errors.getvalue())} (see python -m {prog} --help)")
         raise
 
 
-def run(main: Callable[[Any], None], config: type, *, prog: str) -> None:
+def run(
+    main: Callable[[Any], None], config: Any, *, prog: str, args: list[str] | None = None
+) -> None:
     """Parse the options and call ``main``; what the user can put right is one line and exit 2.
 
     That includes what the file system refuses. An interrupt is one line too, and exit 130. Anything
@@ -66,7 +68,7 @@ def run(main: Callable[[Any], None], config: type, *, prog: str) -> None:
     from jaxsens.checkpoints import CheckpointError
     from jaxsens.data import DataError
 
-    options = parse(config, prog=prog)
+    options = parse(config, prog=prog, args=args)
     try:
         main(options)
     except (UserError, CheckpointError, DataError, FloatingPointError, OSError) as error:
