@@ -43,14 +43,14 @@ def groups(n, variance, repeats, tokens_per_example=None):
     ("n", "variance", "repeats"), [(200, 1.0, 2), (200, 0.05, 2), (1000, 0.001, 5)]
 )
 def test_exact_protocol(n, variance, repeats):
-    """Measured: 0.948, 0.957, 0.961."""
+    """Measured: 0.948, 0.961, 0.962."""
     assert 0.93 <= covered(groups(n, variance, repeats), exact(variance)) <= 0.97
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "tokens"), [(300, 1), (300, 2), (300, 4)])
+@pytest.mark.parametrize(("n", "tokens"), [(600, 1), (300, 2), (300, 4)])
 def test_sampled_tokens(n, tokens):
-    """Measured: 0.965, 0.955, 0.952."""
+    """Measured: 0.965, 0.958, 0.951."""
     assert 0.93 <= covered(groups(n, 1.0, 1, tokens), exact(1.0)) <= 0.97
 
 
@@ -60,7 +60,7 @@ def test_sampled_tokens(n, tokens):
     [(1.0, 0.008, None, 2), (1.0, 0.01, 1, 1), (0.05, 0.003, None, 2), (0.05, 0.004, 2, 1)],
 )
 def test_target_stderr(variance, target, tokens, repeats):
-    """Fresh examples each time. Measured: 0.942, 0.960, 0.958, 0.958."""
+    """Fresh examples each time. Measured: 0.952, 0.959, 0.938, 0.965."""
     rng = np.random.default_rng(0)
     estimates = [
         sensitivity(
@@ -81,7 +81,7 @@ def test_target_stderr(variance, target, tokens, repeats):
 def test_few_flips():
     """Down to 3 flips in all, where value ± 1.96 stderr covers 83 %: never below 92 %.
 
-    Measured: 0.989, 0.961, 0.974.
+    Measured: 0.989, 0.957, 0.985.
     """
     for n, repeats, tokens in ((100, 2, None), (300, 2, None), (1000, 2, 1)):
         assert covered(groups(n, 0.001, repeats, tokens), exact(0.001)) >= 0.92
@@ -89,7 +89,7 @@ def test_few_flips():
 
 @pytest.mark.slow
 def test_scatter():
-    """Pixels chosen for all examples at once. Measured: 0.948, and 0.404 by examples alone."""
+    """Pixels chosen for all examples at once. Measured: 0.949, and 0.399 by examples alone."""
     w = np.zeros((8, 8, 1), np.float32)
     w[:3, :3] = np.random.default_rng(5).normal(size=(3, 3, 1))
     model = jax.tree_util.Partial(MODEL.func, w)
