@@ -4,8 +4,8 @@ The same protocol, N images x 16 patches x R draws of Gaussian noise, by `jaxsen
 a Python loop over tokens and draws in JAX, and by the same loop in PyTorch; beside them the same
 number of plain batched forward passes of the same jitted model, the best any estimator could do.
 About three minutes on two CPU cores. Target: at least 90 % of the plain passes on a CPU, which a
-network of next to no arithmetic cannot reach: drawing and placing 49 normal numbers a pass costs more
-than the MLP itself.
+network of next to no arithmetic cannot reach: drawing and placing 49 normal numbers a pass costs
+more than the MLP itself.
 """
 
 import dataclasses
