@@ -184,7 +184,7 @@ def propagate(architecture: Architecture, c: Any) -> tuple[Any, Any]:
     if architecture.tokens != 1:
         raise ValueError(
             f"a function of <x, y> alone is guaranteed at tokens = 1, got {architecture.tokens}; "
-            "use theory.blocks for the spectrum of any other architecture"
+            "use theory.spectrum for the spectrum of any other architecture"
         )
     bias = mpmath.mpf(architecture.bias) ** 2
     positions = mpmath.mpf(architecture.positions) ** 2
