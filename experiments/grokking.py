@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
@@ -169,7 +170,9 @@ def weight_norm(model: nnx.Module, key: Array) -> dict[str, float]:
     return {"weight_norm": float(_norm(nnx.state(model, nnx.Param)))}
 
 
-_norm = jax.jit(optax.global_norm)
+@jax.jit
+def _norm(params: Any) -> Array:
+    return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
 
 
 def embedding_sensitivity(
