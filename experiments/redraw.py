@@ -20,6 +20,8 @@ class Config:
 
 def main(config: Config) -> None:
     """Draw each run with the experiment that its record names."""
+    if not config.runs:
+        raise UserError("name at least one run directory, as in runs/<experiment>/<run>")
     for directory in config.runs:
         record = RunRecord(directory)
         experiment = record.read("config.json").get("experiment")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common.cli import UserError
 from experiments.common.record import write_whole
 
 Lines = Sequence[Mapping[str, Any]]
@@ -40,8 +41,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def curve(lines: Lines, field: str, **where: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs (E,) and the field's values (S, E) of the lines that match ``where``, a row a seed."""
+    """Epochs (E,) and the field's values (S, E) of the lines that match ``where``, a row a seed.
+
+    Raises UserError when no line does.
+    """
     chosen = [line for line in lines if all(line[k] == v for k, v in where.items())]
+    if not chosen:
+        raise UserError(f"the record has no evaluations with {where or 'any values'}")
     seeds = sorted({line["seed"] for line in chosen})
     by_seed = [{line["epoch"]: line[field] for line in chosen if line["seed"] == s} for s in seeds]
     epochs = sorted(set.intersection(*(set(values) for values in by_seed)))
