@@ -287,59 +287,54 @@ def draw(record: RunRecord) -> None:
     result, lines = record.read("result.json"), record.read_metrics()
     seeds = sorted({line["seed"] for line in lines})
     kept = [line for line in result["progress"] if line["epoch"] > 0]
-    panels_of = {
-        "accuracy": (lines, {"train_accuracy": "train", "test_accuracy": "test"}),
-        "sensitivity": (lines, {"sensitivity": "measured"}),
-        "weight norm": (lines, {"weight_norm": ""}),
-        "cross-entropy": (lines, {"train_loss": "train", "test_loss": "test"}),
-        "Fourier sparsity": (kept, {"embedding_gini": "Gini coefficient of the embedding"}),
+    shown = {
+        "accuracy": {"train_accuracy": "train", "test_accuracy": "test"},
+        "sensitivity": {"sensitivity": "sensitivity"},
+        "weight norm": {"weight_norm": "norm"},
+        "cross-entropy": {
+            "train_loss": "train",
+            "test_loss": "test",
+            "restricted_loss": "restricted to key frequencies (all pairs)",
+            "excluded_loss": "without key frequencies (train)",
+        },
+        "Gini coefficient of\nembedding frequencies": {"embedding_gini": "Gini"},
     }
-    figure, panels = report.figure(7.5, 10, nrows=len(panels_of), sharex=True)
-    for panel, (title, (source, fields)) in zip(panels, panels_of.items(), strict=True):
-        extra = MEASURES if title == "cross-entropy" else {}
-        for number, (field, label) in enumerate({**fields, **extra}.items()):
-            if field == "embedding_gini" and extra:
-                continue
+    figure, panels = report.figure(7.5, 10, nrows=len(shown), sharex=True)
+    for panel, (title, curves) in zip(panels, shown.items(), strict=True):
+        for number, (field, label) in enumerate(curves.items()):
+            source = kept if field in MEASURES else lines
             for i, seed in enumerate(seeds):
-                epochs, values = report.curve(kept if field in extra else source, field, seed=seed)
-                style = {"color": f"C{number}", "linewidth": 0.8, "alpha": 1.0 if i == 0 else 0.5}
+                epochs, values = report.curve(source, field, seed=seed)
+                style = {"color": f"C{number}", "linewidth": 0.8, "alpha": 1.0 if i == 0 else 0.4}
                 if field == "sensitivity":
                     panel.plot(epochs, values[0], color="C0", linewidth=0.4, alpha=0.3)
-                    values, style["color"] = running_median(values[0], 15)[None], "C0"
-                panel.plot(epochs, values[0], label=label if i == 0 and label else None, **style)
+                    values = running_median(values[0], 15)[None]
+                panel.plot(epochs, values[0], label=label if i == 0 else None, **style)
         panel.set_ylabel(title)
+        if len(curves) > 1:
+            panel.legend(fontsize=7, loc="center right")
     panels[1].set_yscale("log")
     panels[3].set_yscale("log")
-    found = all_phases(record)[seeds[0]]
-    end = lines[-1]["epoch"]
+    found, end = all_phases(record)[seeds[0]], lines[-1]["epoch"]
+    if found.peak is None:  # sensitivity falls throughout: nothing divides the time to the jump
+        middle = {"test accuracy low": found.jump or end}
+    else:
+        middle = {"circuit formation": found.peak, "clean-up": found.jump or end}
     edges = {
-        "memorisation": found.lowest or found.memorised,
-        "circuit formation": found.peak,
-        "clean-up": found.jump,
-        "after the jump": end if found.jump is not None else None,
+        "memorisation": found.lowest or found.memorised or end,
+        **middle,
+        "after the jump": end,
     }
     start = 0
-    for i, (name, edge) in enumerate(edges.items()):
-        stop = edge if edge is not None else (end if not any(list(edges.values())[i:]) else start)
-        if stop <= start:
-            continue
-        for panel in panels:
+    for i, (name, stop) in enumerate(edges.items()):
+        for panel in panels if stop > start else []:
             panel.axvspan(start, stop, color=f"C{4 + i}", alpha=0.12, linewidth=0)
-        panels[0].text(
-            (start + stop) / 2,
-            1.04,
-            name,
-            ha="center",
-            va="bottom",
-            fontsize=7,
-            transform=panels[0].get_xaxis_transform(),
-        )
-        start = stop
-    if found.fall is not None:
-        for panel in panels[:2]:
-            panel.axvline(found.fall, color="k", linewidth=0.7, linestyle="--")
-    for panel in (panels[0], panels[3], panels[4]):
-        panel.legend(fontsize=7)
+        if stop - start > 0.1 * end:
+            where = {"ha": "center", "transform": panels[0].get_xaxis_transform()}
+            panels[0].text((start + stop) / 2, 1.04, name, fontsize=7, **where)
+        start = max(start, stop)
+    for panel in panels[:2] if found.fall is not None else []:
+        panel.axvline(found.fall, color="k", linewidth=0.7, linestyle="--")
     panels[-1].set_xlabel("epoch (a full-batch step)")
     report.save(figure, record.directory / "curves.png")
 
