@@ -281,7 +281,7 @@ def draw(record: RunRecord) -> None:
         "sensitivity": {"sensitivity": "model"},
     }
     figure, grid = report.figure(
-        2.3 * len(names) + 0.6, 7.6, nrows=len(rows), ncols=len(names), squeeze=False, sharex=True
+        2.1 * len(names) + 0.6, 7, nrows=len(rows), ncols=len(names), squeeze=False, sharex=True
     )
     ideals = record.read("result.json")["ideal"]
     for column, name in enumerate(names):
@@ -291,11 +291,12 @@ def draw(record: RunRecord) -> None:
             panel = grid[row, column]
             for number, (field, label) in enumerate(fields.items()):
                 epochs, values = report.curve(lines, field, model=name)
-                report.draw_band(panel, epochs, values, color=f"C{number}", label=label)
+                color = "k" if field == "sensitivity" else f"C{number}"
+                report.draw_band(panel, epochs, values, color=color, label=label)
             if title == "sensitivity":
                 for number, kind in enumerate(KINDS[:2]):
                     exact = ideals[name][kind]["exact"]
-                    style = {"color": f"C{number + 1}", "linestyle": ":", "linewidth": 1}
+                    style = {"color": f"C{number}", "linestyle": ":", "linewidth": 1}
                     panel.axhline(exact, label=f"{kind} only", **style)
                 panel.set_ylim(bottom=-0.01)
             else:
