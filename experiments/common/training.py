@@ -1,8 +1,11 @@
 """Train, measure, record and checkpoint: the loop of every experiment that trains a network."""
 
+import contextlib
 import dataclasses
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -106,9 +109,10 @@ def train_and_measure(
                     observe(done, trainer.models(current))
                 ended = until is not None and until(lines)
                 if done % save_every == 0 or done == schedule.epochs or ended:
-                    record.add(pending)
-                    checkpoints.save(directory, current, step=done)
-                    pending, saved = [], done
+                    with _uninterrupted():
+                        record.add(pending)
+                        checkpoints.save(directory, current, step=done)
+                        pending, saved = [], done
                 progress.update(done, _note(lines))
                 if ended:
                     break
@@ -124,6 +128,22 @@ def train_and_measure(
     finally:
         progress.close()
     return trainer.models(current)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end: a save cut short leaves threads that fill the terminal."""
+    usual, asked = signal.getsignal(signal.SIGINT), []
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *details: asked.append(details))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if asked:
+        usual(*asked[0])
 
 
 def _evaluate(

@@ -1,6 +1,7 @@
 """The loop of every experiment: lines, checkpoints, and resumption to the same numbers."""
 
 import dataclasses
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -168,6 +169,23 @@ def test_resuming_a_finished_run_trains_no_more(through, tmp_path, capsys):
     assert "net 7/7 epochs" in capsys.readouterr().err
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(models), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_ctrl_c_during_a_save_waits_for_its_end(through, tmp_path, monkeypatch):
+    def save(directory, state, *, step):
+        if step == 4:
+            signal.raise_signal(signal.SIGINT)
+        original(directory, state, step=step)
+
+    original, handler = checkpoints.save, signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save)
+        with pytest.raises(KeyboardInterrupt, match="saved up to epoch 4 of net"):
+            train(tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert checkpoints.latest(tmp_path / "run" / "checkpoints" / "net") == 4
+    record, _ = train(tmp_path / "run", resume=True)
+    assert without_time(record) == without_time(through[0])
 
 
 def test_until_ends_a_run_and_its_resumption(through, tmp_path):
