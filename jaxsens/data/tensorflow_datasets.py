@@ -22,7 +22,7 @@ def load_images(
         from tensorflow_datasets import data_source
     except ImportError as error:
         raise DataError(
-            f'--data tfds needs tensorflow-datasets ({error}); run: pip install "jaxsens[data]"'
+            f'--data tfds needs tensorflow-datasets ({error}); run: pip install -e ".[data]"'
         ) from None
     can_prepare = importlib.util.find_spec("tensorflow") is not None
     try:

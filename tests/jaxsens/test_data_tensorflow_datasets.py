@@ -123,7 +123,7 @@ def test_a_missing_package_is_one_line(tmp_path):
     outcome = python(MISSING, data_dir=tmp_path, hidden=("tensorflow", "tensorflow_datasets"))
     (line,) = outcome.stdout.splitlines()
     assert line.startswith("--data tfds needs tensorflow-datasets (")
-    assert line.endswith('run: pip install "jaxsens[data]"')
+    assert line.endswith('run: pip install -e ".[data]"')
 
 
 def test_failures_inside_the_package_are_one_line(monkeypatch):
