@@ -1,4 +1,4 @@
-# make run       train and measure on real digits that come with a package (about 8 minutes, 2 cores)
+# make run       train and measure on real digits that come with a package (about 6 minutes, 2 cores)
 # make test      lint, types and tests
 # make test-all  the slow tests as well
 PYTHON ?= python3

@@ -131,7 +131,8 @@ def main(config: Config) -> None:
 
     record = RunRecord.create("mnist", config, out=config.out, resume=config.resume)
     print(
-        f"training on {len(train.labels)} images from {config.data}; record in {record.directory}"
+        f"training on {len(train.labels)} images from {config.data}; record in {record.directory}",
+        flush=True,
     )
     started = time.monotonic()
     seeds = range(config.seed, config.seed + config.seeds)

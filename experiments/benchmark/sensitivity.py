@@ -51,7 +51,7 @@ class Config:
 
     rounds: int = 7
     """Times each contender is measured, in turn; medians are reported."""
-    repeats: int = 2
+    repeats: int = 5
     """Draws of noise for each patch."""
     batch_size: int | None = None
     """Forward rows at a time, for every contender; default: the estimator's own."""
