@@ -6,8 +6,11 @@ p^2 pairs, in the order a p + b. Sparse parity: the Fourier weight on the parity
 """
 
 import numpy as np
+from jax import Array
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike
+
+# Classes, for NumPy's own ArrayLike is no class that jaxtyping could look into on every version.
+ArrayLike = Array | np.ndarray
 
 
 def by_sum(logits: Float[ArrayLike, "pp k"]) -> Float[np.ndarray, "p k"]:
