@@ -97,7 +97,7 @@ def _restored_names() -> Iterator[None]:
     ]
     names.append((jax.interpreters.ad, "zeros_like_p", moved.Primitive("zeros_like")))
     util = ModuleType("jax.util")
-    util.safe_map, util.safe_zip = _safe_map, _safe_zip  # type: ignore[attr-defined]
+    vars(util).update(safe_map=_safe_map, safe_zip=_safe_zip)
     modules = {
         "jax.util": util,
         "neural_tangents.experimental": ModuleType("neural_tangents.experimental"),
