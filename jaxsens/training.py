@@ -15,6 +15,8 @@ from jaxtyping import Float, Int, PyTree
 from jaxsens._check import positive_int
 from jaxsens._model import inference
 
+# augment(inputs, key) -> inputs of the same shape, a fresh draw at every step
+Augment = Callable[[Array, Array], Array]
 # loss(model, inputs, labels, rngs) -> per-example losses (B,) and named per-example metrics (B,)
 Loss = Callable[
     [Any, Array, Array, nnx.Rngs | None], tuple[Float[Array, " B"], Mapping[str, Array]]
@@ -52,7 +54,8 @@ class Trainer:
     An epoch visits the examples in a fresh random order and drops the remainder of the last batch;
     ``batch_size=None``, or one larger than N, takes all examples in one step. Randomness is a
     function of (key, epoch, step) alone, so a resumed run repeats the uninterrupted one. ``models``
-    are in training mode and take dropout keys as ``model(inputs, rngs=...)``.
+    are in training mode and take dropout keys as ``model(inputs, rngs=...)``. ``augment`` changes
+    the inputs of every training step, on the device; evaluation never sees it.
 
     Raises ValueError when there is no model, or their structures or shapes differ; and, on
     training or evaluation, when data are empty, inputs and labels differ in number, or the loss is
@@ -66,6 +69,7 @@ class Trainer:
         *,
         batch_size: int | None,
         loss: Loss = cross_entropy,
+        augment: Augment | None = None,
     ) -> None:
         if not models:
             raise ValueError("models is empty; expected one model for each seed")
@@ -82,7 +86,7 @@ class Trainer:
         )
         opt_state = jax.vmap(optimizer.init)(params)
         self.initial = State(params, rest, opt_state, jnp.zeros(len(models), jnp.int32))
-        self._optimizer, self._loss = optimizer, loss
+        self._optimizer, self._loss, self._augment = optimizer, loss, augment
         self._batch_size = None if batch_size is None else positive_int("batch_size", batch_size)
 
     def models(self, state: State) -> list[nnx.Module]:
@@ -109,6 +113,9 @@ class Trainer:
         def step(carry: State, batch: tuple[Int[Array, " B"], Array]) -> tuple[State, Any]:
             indices, key = batch
             inputs, labels = jax.tree.map(lambda leaf: leaf[indices], data)
+            if self._augment is not None:
+                key, augment_key = jax.random.split(key)
+                inputs = self._augment(inputs, augment_key)
 
             def objective(params: PyTree) -> tuple[Array, Any]:
                 # A copy, because statistics that enter by closure cannot be updated.
