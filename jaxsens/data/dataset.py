@@ -9,7 +9,24 @@ from jaxsens.training import Split
 
 
 class DataError(ValueError):
-    """Data that cannot be had or cannot be right; the message is one line for the user."""
+    """Data that cannot be had or cannot be right; the message is one line for the user.
+
+    What does not print, as names inside an archive may hold, becomes a question mark.
+    """
+
+    def __init__(self, message: str):
+        super().__init__("".join(c if c.isprintable() else "?" for c in message))
+
+
+def shown(name: str) -> str:
+    """A name from outside, short enough for one line."""
+    return name if len(name) <= 60 else f"{name[:40]}...{name[-17:]}"
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what another library says, short enough to stand in one of ours."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:120] if lines else type(error).__name__
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +45,10 @@ class Dataset:
 
 def normalise(images: UInt8[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """Bytes 0..255 to float32 in [-1, 1]: scaled to [0, 1], then mean 0.5 and std 0.5 removed."""
-    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    values = images.astype(np.float32)  # the one copy: half a gigabyte for the larger sets
+    values /= np.float32(127.5)
+    values -= np.float32(1)
+    return values
 
 
 def image_split(
