@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -86,13 +87,20 @@ class RunRecord:
                     f"{out} was run with {name}={before.get(name)!r}, not {settings.get(name)!r}; "
                     "resume with the same options"
                 )
+            for leftover in out.glob(".*.partial"):  # of a process that was killed
+                leftover.unlink()
             record.lines = record.read_metrics()
         else:
             if os.path.lexists(out):
                 raise UserError(f"{out} exists; choose another --out, or --resume to go on with it")
+            # The directory appears with its configuration: without, it could not be resumed.
+            partial = out.with_name(f".{out.name}.partial")
             try:
-                record._write_json("config.json", settings)
+                shutil.rmtree(partial, ignore_errors=True)
+                cls(partial)._write_json("config.json", settings)
+                partial.rename(out)
             except OSError as error:
+                shutil.rmtree(partial, ignore_errors=True)
                 raise UserError(f"{out} cannot be written: {error.strerror}") from None
         return record
 
@@ -133,6 +141,12 @@ class RunRecord:
     def keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
         """Forget evaluations for which ``wanted(line)`` is false (those after a checkpoint)."""
         self.lines = [line for line in self.lines if wanted(line)]
+
+    def last(self, model: str, seed: int) -> dict[str, Any]:
+        """The latest evaluation of one seed of a model."""
+        return next(
+            line for line in reversed(self.lines) if line["model"] == model and line["seed"] == seed
+        )
 
     def finish(self, result: Mapping[str, Any], *, seconds: float) -> None:
         """Write ``result.json``: the final values and what produced them."""
