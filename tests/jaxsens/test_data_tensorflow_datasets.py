@@ -1,14 +1,19 @@
 """A data set written by tensorflow-datasets itself is read back, without TensorFlow."""
 
+import http.server
 import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
+import threading
+import types
 
 import pytest
 
 from jaxsens.data import DataError, load
-from jaxsens.data.tensorflow_datasets import load_images
+from jaxsens.data.tensorflow_datasets import _reach, load_images
 
 # What the subprocesses share: TensorFlow cannot be found, whether it is installed or not.
 HIDE = """
@@ -84,7 +89,7 @@ except DataError as error:
 """
 
 
-def python(*code, data_dir, argv=(), hidden=("tensorflow",)):
+def python(*code, data_dir, argv=(), hidden=("tensorflow",), timeout=300):
     environment = {**os.environ, "TFDS_DATA_DIR": str(data_dir), "PYTHONWARNINGS": "ignore"}
     script = HIDE.replace("{hidden}", repr(hidden)) + "".join(map(textwrap.dedent, code))
     return subprocess.run(
@@ -92,7 +97,7 @@ def python(*code, data_dir, argv=(), hidden=("tensorflow",)):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
     )
 
 
@@ -126,13 +131,86 @@ def test_a_missing_package_is_one_line(tmp_path):
     assert line.endswith('run: pip install -e ".[data]"')
 
 
-def test_failures_inside_the_package_are_one_line(monkeypatch):
-    import types
+OFFLINE = """
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name: name if name == "tensorflow" else found(name)
+"""
 
+
+@pytest.mark.parametrize("name", ["mnist", "svhn"])
+def test_no_network_is_one_line_in_seconds(tmp_path, monkeypatch, name):
+    """The package alone would go on asking for more than three minutes."""
+    for protocol in ("http", "https"):
+        for spelling in (f"{protocol}_proxy", f"{protocol}_PROXY".upper()):
+            monkeypatch.setenv(spelling, "http://127.0.0.1:9")  # where nothing listens
+    outcome = python(OFFLINE, MISSING.replace("mnist", name), data_dir=tmp_path, timeout=60)
+    (line,) = outcome.stdout.splitlines()
+    assert re.search(r"\(\S+\.\S+ cannot be reached\); it needs a network on first use", line)
+    assert "--data PATH of its files or --data embedded" in line
+
+
+def builder(data_dir, prepared=False):
+    urls = {"http://host.invalid/some.gz": None}
+    return types.SimpleNamespace(
+        data_dir=f"{data_dir}/name/1.0.0", is_prepared=lambda: prepared, url_infos=urls
+    )
+
+
+def test_the_network_is_asked_through_the_proxy_and_any_answer_will_do(tmp_path, monkeypatch):
+    pytest.importorskip("requests")
+    asked = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(403)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        _reach(builder(tmp_path))
+        server.shutdown()
+        thread.join()
+    assert asked == ["http://host.invalid/some.gz"]
+    with pytest.raises(OSError, match=r"^host\.invalid cannot be reached$"):
+        _reach(builder(tmp_path))  # the proxy is gone
+    _reach(builder(tmp_path, prepared=True))
+    (tmp_path / "downloads" / "some").mkdir(parents=True)
+    (tmp_path / "downloads" / "some" / "file.gz").write_bytes(b"")
+    _reach(builder(tmp_path))  # what is here already may be enough
+
+
+def test_a_prepared_directory_is_a_path(prepared, tmp_path):
+    outcome = python(READ.replace('"tfds")', f"{str(prepared)!r})"), data_dir=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_prepared_directory_is_one_line(prepared, tmp_path):
+    """And is not downloaded anew."""
+    shutil.copytree(prepared, tmp_path / "copy")
+    (version,) = (tmp_path / "copy" / "mnist").iterdir()
+    for path in version.glob("*array_record*"):
+        path.write_bytes(path.read_bytes()[:100])
+    code = MISSING.replace('"tfds"', repr(str(tmp_path / "copy")))
+    (line,) = python(code, data_dir=tmp_path / "none").stdout.splitlines()
+    assert f"{tmp_path}/copy holds no 'mnist' that tensorflow-datasets prepared" in line
+    (version / "dataset_info.json").write_text("{")
+    (line,) = python(code, data_dir=tmp_path / "none").stdout.splitlines()
+    assert f"{tmp_path}/copy holds no 'mnist' that tensorflow-datasets prepared" in line
+    assert not (tmp_path / "none").exists()
+
+
+def test_failures_inside_the_package_are_one_line(monkeypatch):
     def data_source(name, **_):
         raise ConnectionError("no route to host\nand much more")
 
-    package = types.SimpleNamespace(data_source=data_source)
+    package = types.SimpleNamespace(data_source=data_source, builder=data_source)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", package)
     with pytest.raises(DataError, match="network") as error:
         load("mnist", "tfds")
