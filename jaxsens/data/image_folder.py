@@ -35,6 +35,7 @@ class ImageTree:
     classes: names of the class folders, sorted; a label is a place in this tuple.
     labels: int32 (N,).
     names: ``<class>/<name>`` of each image, sorted.
+    where: the folder or the archive that they are in.
 
     Raises DataError when there is no such split, a class is empty, or an archive is damaged,
     encrypted, names places outside itself, or grows absurdly when decompressed.
@@ -45,29 +46,53 @@ class ImageTree:
     names: tuple[str, ...]
 
     def __init__(self, path: Path, split: str):
-        path = Path(path)
-        self._files: _Directory | _Archive
-        if os.path.isdir(path):
-            archive = None if _Directory.find(path, split) else _archive_beside(path, split)
-            self._files = _Archive(archive, split) if archive else _Directory(path, split)
-        else:
-            self._files = _Archive(path, split)
+        place = self.find(path, split)
+        if place is None:
+            raise DataError(
+                f"{path} holds no folder {split}/ and no archive {split}.zip; expected "
+                f"{split}/<class>/<name>.jpg"
+            )
+        in_folder = os.path.isdir(place)
+        self._files = _Directory(place) if in_folder else _Archive(place, split)
+        self.where = self._files.where
         # An archive may list its members in any order, and a file system does.
         folders: dict[str, list[str]] = {}
         for folder, name in self._files.entries():
             members = folders.setdefault(folder, [])
             if name is not None:
                 members.append(name)
-        where = self._files.where
         if not folders:
-            raise DataError(f"{where} holds no class folders; expected {split}/<class>/<name>.jpg")
+            raise DataError(
+                f"{self.where} holds no class folders; expected {split}/<class>/<name>.jpg"
+            )
         self.classes = tuple(sorted(folders))
         for folder in self.classes:
             if not folders[folder]:
-                raise DataError(f"{where} has no images of the class {shown(folder)}")
+                raise DataError(f"{self.where} has no images of the class {shown(folder)}")
         counts = [len(folders[folder]) for folder in self.classes]
         self.labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         self.names = tuple(f"{c}/{name}" for c in self.classes for name in sorted(folders[c]))
+
+    @staticmethod
+    def find(path: Path, split: str) -> Path | None:
+        """The folder, or else the archive, that holds a split; None where a directory has neither.
+
+        A ``path`` that is no directory is taken for an archive, unopened. Raises DataError when
+        several archives are named after the split.
+        """
+        if not os.path.isdir(path):
+            return path
+        if os.path.isdir(path / split):
+            return path / split
+        entries = _scan(path)
+        inner = [entry.path for entry in entries if entry.is_dir()]
+        if len(inner) == 1 and os.path.isdir(Path(inner[0], split)):
+            return Path(inner[0], split)
+        ends = (f"-{split}.zip", f"_{split}.zip")
+        names = [e.name for e in entries if e.name == f"{split}.zip" or e.name.endswith(ends)]
+        if len(names) > 1:
+            raise DataError(f"{path} holds several archives of {split}/: {shown(', '.join(names))}")
+        return path / names[0] if names else None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -79,7 +104,7 @@ class ImageTree:
         JPEG nor PNG, is damaged, or is larger than 2^26 pixels or 64 MiB; nothing is decoded then.
         """
         name = self.names[index]
-        label = f"{shown(name)} in {self._files.where}"
+        label = f"{shown(name)} in {self.where}"
         try:
             content = self._files.read(name)
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -113,24 +138,8 @@ def decode(content: bytes, label: str) -> Image.Image:
 class _Directory:
     """Class folders and images below a directory of the file system."""
 
-    def __init__(self, path: Path, split: str):
-        found = self.find(path, split)
-        if found is None:
-            raise DataError(
-                f"{path} holds no folder {split}/ and no archive {split}.zip; expected "
-                f"{split}/<class>/<name>.jpg"
-            )
-        self.where = found
-
-    @staticmethod
-    def find(path: Path, split: str) -> Path | None:
-        """``path/split``, or ``path/<single directory>/split``, where there is one."""
-        if os.path.isdir(path / split):
-            return path / split
-        inner = [entry.path for entry in _scan(path) if entry.is_dir()]
-        if len(inner) == 1 and os.path.isdir(Path(inner[0], split)):
-            return Path(inner[0], split)
-        return None
+    def __init__(self, path: Path):
+        self.where = path
 
     def entries(self) -> Iterator[tuple[str, str | None]]:
         for folder in _scan(self.where):
@@ -211,15 +220,6 @@ class _Archive:
             return self.zip.read(self.members[self.root + name])
         except (RuntimeError, NotImplementedError) as error:  # the member's own header disagrees
             raise zipfile.BadZipFile(reason(error)) from None
-
-
-def _archive_beside(path: Path, split: str) -> Path | None:
-    """The one archive in a directory that is named after ``split``."""
-    stems = (f"-{split}.zip", f"_{split}.zip")
-    names = [e.name for e in _scan(path) if e.name == f"{split}.zip" or e.name.endswith(stems)]
-    if len(names) > 1:
-        raise DataError(f"{path} holds several archives for {split}/: {shown(', '.join(names))}")
-    return path / names[0] if names else None
 
 
 def _scan(path: str | Path) -> list[os.DirEntry[str]]:

@@ -131,15 +131,18 @@ def test_corrupt_compression_is_one_line(tmp_path, content):
 
 @pytest.mark.parametrize("length", [1, 300, 5000])
 def test_a_missing_directory_is_one_line(tmp_path, length):
-    refused(tmp_path / ("x" * length), "there is no directory .*four IDX files, or --data embedded")
+    refused(
+        tmp_path / ("x" * length),
+        "there is no file or directory .*four IDX files .*or --data embedded",
+    )
 
 
 def test_foreign_places_are_one_line(tmp_path):
-    refused(tmp_path, "holds none of train-images-idx3-ubyte, train-images-idx3-ubyte.gz, train-im")
+    refused(tmp_path, "holds no MNIST that can be read; expected its four IDX files")
     (tmp_path / "file").write_bytes(IMAGES)
-    refused(tmp_path / "file", "there is no directory")
+    refused(tmp_path / "file", "holds no MNIST that can be read")
     (tmp_path / "train-images-idx3-ubyte").mkdir()
-    refused(tmp_path, "holds none of")
+    refused(tmp_path, "holds no MNIST that can be read")
     mnist(tmp_path, gz=".gz")
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
     refused(tmp_path, "holds none of t10k-labels-idx1-ubyte")
