@@ -14,6 +14,8 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt32
 from numpy.typing import DTypeLike
 
+from jaxsens.models.convolution import convolve
+
 Rngs = nnx.Rngs | None
 Initializer = jax.nn.initializers.Initializer
 ZEROS = jax.nn.initializers.zeros
@@ -81,7 +83,6 @@ def conv(
     dtype: DTypeLike,
     stride: int = 1,
     padding: int | None = None,
-    groups: int = 1,
     use_bias: bool = True,
     kernel_init: Initializer = fan_in_uniform,
     bias_init: Initializer | None = None,
@@ -94,11 +95,11 @@ def conv(
         (size, size),
         strides=stride,
         padding=((pad, pad), (pad, pad)),
-        feature_group_count=groups,
         use_bias=use_bias,
         dtype=dtype,
         kernel_init=kernel_init,
-        bias_init=bias_init or uniform_bias(size * size * inputs // groups),
+        bias_init=bias_init or uniform_bias(size * size * inputs),
+        conv_general_dilated=convolve,
         rngs=rngs,
     )
 
