@@ -19,6 +19,7 @@ from flax import nnx
 import jaxsens
 from experiments.common import report
 from experiments.common.cli import Common, UserError, run
+from experiments.common.data import subset
 from experiments.common.record import RunRecord
 from experiments.common.training import Schedule, sensitivity_measure, train_and_measure
 from jaxsens import models
@@ -154,12 +155,7 @@ def main(config: Config) -> None:
             record=record,
         )
         for seed, model in zip(seeds, trained, strict=True):
-            line = next(
-                line
-                for line in reversed(record.lines)
-                if line["model"] == name and line["seed"] == seed
-            )
-            final = dict(line)
+            final = dict(record.last(name, seed))
             for kind, noise in noises.items():
                 estimate = jaxsens.sensitivity(
                     model,
@@ -191,17 +187,6 @@ def build(name: str, seed: int) -> nnx.Module:
         classes=2,
         **ARCHITECTURES[name],
     )
-
-
-def subset(split: Split, count: int | None, option: str) -> Split:
-    """A fixed random ``count`` of the examples; all of them for None."""
-    total = len(split.labels)
-    if count is None:
-        return split
-    if not 1 <= count <= total:
-        raise UserError(f"{option} must lie between 1 and {total}, got {count}")
-    chosen = np.random.default_rng(0).permutation(total)[:count]
-    return Split(split.inputs[chosen], split.labels[chosen])
 
 
 def picture(image: np.ndarray, noises: dict[str, jaxsens.Noise]) -> dict[str, Any]:

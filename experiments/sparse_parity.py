@@ -209,12 +209,7 @@ def train_together(
     )
     finals = []
     for seed, model in zip(seeds, trained, strict=True):
-        lines = (
-            line
-            for line in reversed(record.lines)
-            if line["model"] == shared.name and line["seed"] == seed
-        )
-        final = {**next(lines), "relevant": places}
+        final = {**record.last(shared.name, seed), "relevant": places}
         final |= measure(
             model,
             jax.random.key(seed),
