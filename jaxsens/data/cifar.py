@@ -1,11 +1,11 @@
 """CIFAR-10 as its authors publish it: the archives and directories for Python and for C."""
 
 import gzip
+import io
 import os.path
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
 
 import numpy as np
 
@@ -112,7 +112,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with (
             gzip.open(path) as file,
-            tarfile.open(fileobj=cast(IO[bytes], _Bounded(file)), mode="r|") as archive,
+            tarfile.open(fileobj=(stream := _Bounded(file)), mode="r|") as archive,
         ):
             for count, member in enumerate(archive):
                 if count >= MAX_MEMBERS:
@@ -130,19 +130,21 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                     content = archive.extractfile(member)
                     assert content is not None  # it is a regular file
                     yield parts[-1], content.read()
+            while stream.read(2**20):  # to its end, where the checksum is
+                pass
     except DataError:
         raise
     except Exception as error:  # a damaged archive breaks the reader in any way there is
         raise DataError(f"{path} cannot be read as a .tar.gz: {reason(error)}") from None
 
 
-class _Bounded:
+class _Bounded(io.RawIOBase):
     """A stream that ends in an error where a decompression bomb would go on."""
 
     def __init__(self, file: gzip.GzipFile):
         self._file, self._left = file, MAX_BYTES
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         content: bytes = self._file.read(size)
         self._left -= len(content)
         if self._left < 0:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsens.data.dataset import DataError, reason, shown
 
-MAX_OPERATIONS = 2**20  # a batch of CIFAR-10 takes about 60,000
+MAX_OPERATIONS = 2**17  # a batch of CIFAR-10 takes about 30,000
 # Everything that Python 2 and 3 write for these types; nothing that makes other objects, asks for
 # ones from outside, or copies what is already there.
 OPERATIONS = {

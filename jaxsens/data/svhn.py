@@ -45,7 +45,7 @@ def _read_one(path: Path) -> Raw:
         plain = _decompressed(content)
         del content
         # The shapes are looked at before the arrays are made.
-        found = {name: (shape, kind) for name, shape, kind in matlab.whosmat(io.BytesIO(plain))}
+        found = {name: (shape, kind) for name, shape, kind in matlab.whosmat(plain)}
         shape, kind = found.get("X", ((), "no variable"))
         if len(shape) != 4 or shape[:3] != (32, 32, 3) or kind != "uint8":
             raise DataError(
@@ -57,7 +57,7 @@ def _read_one(path: Path) -> Raw:
             raise DataError(
                 f"{path} has as y {kind} of shape {shape}; expected {count} labels, one an image"
             )
-        variables = matlab.loadmat(io.BytesIO(plain), variable_names=["X", "y"])
+        variables = matlab.loadmat(plain, variable_names=["X", "y"])
         images, labels = variables["X"], variables["y"].reshape(-1)
         if images.shape != (32, 32, 3, count) or images.dtype != np.uint8 or len(labels) != count:
             raise DataError(f"{path} holds something else than it says; copy it again")
@@ -68,21 +68,43 @@ def _read_one(path: Path) -> Raw:
     return Raw(images.transpose(3, 0, 1, 2), np.where(labels == 10, 0, labels))
 
 
-def _decompressed(content: bytes) -> bytearray:
+def _decompressed(content: bytes) -> io.BytesIO:
     """The same file with its elements inflated, which scipy would do to any size."""
     order = "<" if content[126:128] == b"IM" else ">"
-    plain, place = bytearray(content[:128]), 128
+    plain, place = io.BytesIO(), 128
+    plain.write(content[:place])
     while place + 8 <= len(content):
         kind, size = struct.unpack_from(f"{order}II", content, place)
         element = memoryview(content)[place + 8 : place + 8 + size]
         if len(element) != size:
             raise ValueError("it is cut short")
+        begin = plain.tell()
         if kind == COMPRESSED:
             inflate = zlib.decompressobj()
-            plain += inflate.decompress(element, MAX_BYTES - len(plain))
+            for start in range(0, size, 2**16):
+                plain.write(inflate.decompress(element[start : start + 2**16]))
+                if plain.tell() > MAX_BYTES:
+                    raise ValueError(f"it grows to more than {MAX_BYTES} bytes")
             if not inflate.eof:
-                raise ValueError(f"it is cut short, or grows to more than {MAX_BYTES} bytes")
+                raise ValueError("it is cut short")
         else:
-            plain += content[place : place + 8 + size]
+            plain.write(content[place : place + 8 + size])
+        with plain.getbuffer() as view:
+            _check_sizes(view, begin + 8, order)
         place += 8 + size
+    plain.seek(0)
     return plain
+
+
+def _check_sizes(view: memoryview, place: int, order: str) -> None:
+    """Raise ValueError where a part of a variable, from ``place`` on, claims more than there is.
+
+    scipy makes room for what a part claims before it reads it.
+    """
+    while place + 8 <= len(view):
+        kind, size = struct.unpack_from(f"{order}II", view, place)
+        place += 8
+        if kind >> 16 == 0:  # otherwise the part is so short that it stands within its tag
+            if size > len(view) - place:
+                raise ValueError("it is cut short")
+            place += size + -size % 8
