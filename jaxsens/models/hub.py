@@ -177,8 +177,8 @@ def _download(url: str, file: IO[bytes]) -> None:
             error.close()
         reason = " ".join(str(getattr(error, "reason", None) or error).split())
         raise CheckpointError(
-            f"{url} cannot be fetched ({reason[:200]}); fetch it where there is a network, and pass "
-            "the path of the file in place of the hub"
+            f"{url} cannot be fetched ({reason[:200]}); fetch it where there is a network, and "
+            "pass the path of the file in place of the hub"
         ) from None
     length = stated.get("x-linked-size", "")
     if left or (length.isdecimal() and int(length) != size):

@@ -1,0 +1,330 @@
+"""ImageNet: a pretrained ViT-L/16 and ConvNeXtV2-Tiny are measured (paper A, Section 5).
+
+A token is a patch of 16 x 16 pixels, every one of them is replaced 5 times, and the noise has
+variance 15 **on pixels in [-1, 1]** for both networks, whatever units each was trained in. The
+paper prints 0.0191 and 0.0342 on 20,000 images, for networks of 85 % accuracy that it does not name
+further; `jaxsens.models.hub` says which published weights come near.
+
+Images stream through in batches, each recorded as counts of changed decisions: the counts add up
+exactly, and --resume goes on behind the last batch. ViT-L/16 takes 20 million forward passes for
+the paper's protocol, ConvNeXtV2-Tiny at 384 pixels 58 million; --tokens-per-example buys the same
+expectation for fewer. Neither has been run here on its published weights, for want of a network.
+"""
+
+import dataclasses
+import hashlib
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import jaxsens
+from experiments.common.cli import Common, UserError, run
+from experiments.common.imagenet_report import RANDOM, summary
+from experiments.common.imagenet_report import draw as draw
+from experiments.common.progress import Progress
+from experiments.common.record import RunRecord
+from jaxsens import models
+from jaxsens.data.imagenet import Images, batches, open_images
+from jaxsens.models.hub import Published, fetch, on_pixels, published
+from jaxsens.models.pretrained import load_pretrained
+
+PAPER = {"vit-l16": 0.0191, "convnextv2-tiny": 0.0342}
+PAPER_VARIANCE = 15.0
+PAPER_SETTING = (PAPER_VARIANCE, 16)  # and the side of a patch
+SMALL = ("vit-ti16", "convnextv2-atto")
+VIT_PATCH = 16
+IMAGES = 50  # a batch of the record; another number would be another noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Common):
+    """Measure the sensitivity of pretrained ImageNet networks."""
+
+    arch: str = "all"
+    """Which network: vit-l16, convnextv2-tiny, vit-ti16, convnextv2-atto, or all for the paper's
+    two, the first and the second."""
+    weights: str = "hub"
+    """Where the weights come from: hub (published ones, downloaded on first use), the path of a
+    .safetensors or .npz file, or random, which says nothing about any trained network."""
+    image_size: int | None = None
+    """Side of the square images, one that weights are published for: 224, or 384 for vit-l16 and
+    convnextv2-tiny. None for the weights that come nearest to the paper's accuracy (384 for
+    convnextv2-tiny, else 224)."""
+    split: str = "train"
+    """Which images: train, as in the paper, or another split of the data, such as validation (tfds)
+    or val (as image folders often call it)."""
+    examples: int = 20_000
+    """Measure on this many images, a random choice by --seed."""
+    variance: tuple[float, ...] = (PAPER_VARIANCE,)
+    """Variances (not standard deviations) of the Gaussian noise on a patch, on pixels in
+    [-1, 1]; several for a curve."""
+    repeats: int = 5
+    """Fresh draws for each patch."""
+    patch_size: int = 16
+    """Side of a token, in pixels."""
+    tokens_per_example: int | None = None
+    """Measure this many random patches of each image; None for all of them."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the networks' arithmetic; noise, parameters and logits stay float32."""
+    batch_size: int = 256
+    """Forward passes at a time, which bounds the memory."""
+
+    def check(self) -> None:
+        """Raise UserError for options that cannot be right."""
+        super().check()
+        if self.arch not in (*PAPER, *SMALL, "all"):
+            known = ", ".join((*PAPER, *SMALL))
+            raise UserError(f"--arch must be {known} or all, got {self.arch}")
+        if self.seeds != 1:
+            raise UserError(
+                f"--seeds must be 1, got {self.seeds}: nothing is trained here; for more draws of "
+                "the noise raise --repeats"
+            )
+        for name in ("repeats", "patch_size", "batch_size", "tokens_per_example"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if not self.variance or len(set(self.variance)) < len(self.variance):
+            raise UserError(f"--variance must be numbers that differ, got {self.variance}")
+        for variance in self.variance:
+            if not 0 < variance < math.inf:
+                raise UserError(f"--variance must be finite and greater than 0, got {variance}")
+        if self.weights not in ("hub", "random") and self.arch == "all":
+            raise UserError("--weights PATH is of one network: name it with --arch")
+        if self.smoke and (self.data, self.weights) not in (
+            ("tfds", "hub"),
+            ("embedded", "random"),
+        ):
+            raise UserError(
+                "--smoke measures random weights on the embedded photographs: leave out --data and "
+                "--weights"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network with its weights, as a function of pixels in [-1, 1], and where these are from."""
+
+    arch: str
+    entry: Published
+    model: Any
+    weights: str  # a published name, the name of a file, or RANDOM
+    sha256: str | None
+
+
+def main(config: Config) -> None:
+    """Measure, and leave a run record with its figure."""
+    config.check()
+    if config.smoke:
+        config = dataclasses.replace(
+            config, data="embedded", weights="random", examples=4, tokens_per_example=2, repeats=2,
+            batch_size=16, variance=(PAPER_VARIANCE, 10 * PAPER_VARIANCE),
+        )  # fmt: skip
+    archs = {"all": SMALL if config.smoke else tuple(PAPER)}.get(config.arch, (config.arch,))
+    entries = [_published(arch, config) for arch in archs]
+    images = open_images(config.data, config.split)
+    if not 2 <= config.examples <= len(images):
+        raise UserError(
+            f"--examples must lie between 2 and {len(images)}, the number of images, got "
+            f"{config.examples}"
+        )
+    networks = [load_network(entry, config) for entry in entries]
+    record = RunRecord.create("imagenet", config, out=config.out, resume=config.resume)
+    if config.weights == "random":
+        print("RANDOM WEIGHTS: the numbers below say nothing about any trained network")
+    print(
+        f"measuring {config.examples} images from {config.data}; record in {record.directory}",
+        flush=True,
+    )
+    started = time.monotonic()
+    for network in networks:
+        measure(network, images, config, record)
+    record.finish(
+        {
+            "final": [line for network in networks for line in totals(network, config, record)],
+            "data": {"source": config.data, "split": config.split, "labelled": images.labelled},
+        },
+        seconds=time.monotonic() - started,
+    )
+    draw(record)
+    print(summary(record))
+
+
+def _published(arch: str, config: Config) -> Published:
+    try:
+        entry = published(arch, config.image_size)
+    except ValueError as error:
+        raise UserError(f"--image-size does not fit: {error}") from None
+    if entry.image_size % config.patch_size:
+        raise UserError(
+            f"--patch-size must divide the {entry.image_size} pixels of {arch}, got "
+            f"{config.patch_size}"
+        )
+    patches = (entry.image_size // config.patch_size) ** 2
+    if config.tokens_per_example is not None and config.tokens_per_example > patches:
+        raise UserError(
+            f"--tokens-per-example must be at most the {patches} patches of an image for {arch}, "
+            f"got {config.tokens_per_example}"
+        )
+    return entry
+
+
+def load_network(entry: Published, config: Config) -> Network:
+    """The network with its weights. Raises CheckpointError when there are none that fit."""
+
+    def create() -> nnx.Module:
+        return models.create(
+            entry.arch,
+            rngs=nnx.Rngs(config.seed),
+            image_size=entry.image_size,
+            patch_size=VIT_PATCH,
+            channels=3,
+            classes=1000,
+            dtype=jnp.dtype(config.dtype),
+        )
+
+    if config.weights == "random":
+        return Network(entry.arch, entry, on_pixels(create(), entry), RANDOM, None)
+    if config.weights == "hub":
+        print(f"fetching {entry.repository}, unless it was before", file=sys.stderr, flush=True)
+        path, name = fetch(entry), entry.repository
+    else:
+        path = Path(config.weights)
+        name = path.name
+    model = load_pretrained(nnx.eval_shape(create), path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Network(entry.arch, entry, on_pixels(model, entry), name, digest)
+
+
+def measure(network: Network, images: Images, config: Config, record: RunRecord) -> None:
+    """Measure the batches that the record does not have yet, a line each.
+
+    A line holds, for each variance, how many decisions changed in each image (``flips``) and at
+    each patch (``token_flips``), of how many draws (``token_draws``); and the number of ``correct``
+    decisions on the images as they are, where there are labels.
+    """
+    done = [line for line in record.lines if line.get("model") == network.arch]
+    identity = {"weights": network.weights, "sha256": network.sha256, "available": len(images)}
+    for number, line in enumerate(done):
+        if any(line.get(k) != v for k, v in {"batch": number, **identity}.items()):
+            raise UserError(
+                f"{record.directory} was measured with other weights or images than these; "
+                "start afresh with another --out"
+            )
+    order = np.random.default_rng(config.seed).permutation(len(images))[: config.examples]
+    key = jax.random.key(config.seed)
+    stream = batches(
+        images, order[len(done) * IMAGES :], batch_size=IMAGES,
+        size=network.entry.image_size, crop=network.entry.crop,
+    )  # fmt: skip
+    spent = done[-1]["seconds"] if done else 0.0
+    seen, started = sum(line["examples"] for line in done), time.monotonic() - spent
+    progress = Progress(network.arch, config.examples, "images")
+    progress.update(seen)
+    try:
+        for number, (pixels, labels) in enumerate(stream, start=len(done)):
+            counts = count(network, pixels, config, jax.random.fold_in(key, number))
+            seen += len(pixels)
+            line = {
+                "model": network.arch, "seed": config.seed, "batch": number,
+                "examples": len(pixels), "seconds": round(time.monotonic() - started, 2),
+                **identity, **counts, "correct": None,
+            }  # fmt: skip
+            if labels is not None:
+                line["correct"] = int((decisions(network.model, pixels, config) == labels).sum())
+            record.add([line])
+            progress.update(seen)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; {seen} images of {network.arch} are recorded: go on with --resume "
+            f"--out {record.directory}"
+        ) from None
+    finally:
+        progress.close()
+        stream.close()
+
+
+def count(network: Network, pixels: np.ndarray, config: Config, key: jax.Array) -> dict[str, Any]:
+    """Changed decisions of one batch, by image and by patch, for every variance."""
+    found: dict[str, Any] = {"flips": [], "token_flips": [], "forward_passes": 0}
+    for variance in config.variance:  # the same draws, scaled: the curve is smooth
+        try:
+            estimate = jaxsens.sensitivity(
+                network.model,
+                pixels,
+                key=key,
+                tokens=jaxsens.Patches(config.patch_size),
+                noise=jaxsens.Gaussian(variance),
+                repeats=config.repeats,
+                tokens_per_example=config.tokens_per_example,
+                batch_size=config.batch_size,
+            )
+        except ValueError as error:  # the options were checked: the network returned NaN
+            raise UserError(f"{network.arch} with the weights {network.weights}: {error}") from None
+        flips = np.rint(np.nan_to_num(estimate.rates) * config.repeats).astype(int)
+        found["flips"].append(flips.sum(1))
+        found["token_flips"].append(flips.sum(0))
+        found["forward_passes"] += estimate.forward_passes
+    found["token_draws"] = config.repeats * (~np.isnan(estimate.rates)).sum(0)
+    return found
+
+
+@jax.jit
+def _decide(model: Any, pixels: jax.Array) -> jax.Array:
+    return jaxsens.decision(model(pixels))
+
+
+def decisions(model: Any, pixels: np.ndarray, config: Config) -> np.ndarray:
+    """The class of each image, at most ``batch_size`` of them at a time."""
+    size = min(config.batch_size, IMAGES)
+    found = []
+    for start in range(0, len(pixels), size):  # filled up, so that one shape is compiled
+        part = pixels[np.minimum(np.arange(start, start + size), len(pixels) - 1)]
+        found.append(np.asarray(_decide(model, part)))
+    return np.concatenate(found)[: len(pixels)]
+
+
+def totals(network: Network, config: Config, record: RunRecord) -> list[dict[str, Any]]:
+    """The measurement of one network, a dictionary for each variance, from its counts."""
+    lines = [line for line in record.lines if line["model"] == network.arch]
+    draws = np.sum([line["token_draws"] for line in lines], axis=0)
+    patches = config.tokens_per_example or len(draws)
+    correct = [line["correct"] for line in lines]
+    found = []
+    for i, variance in enumerate(config.variance):
+        flips = np.concatenate([line["flips"][i] for line in lines])
+        per_example = flips / (patches * config.repeats)
+        # Every image is a cluster of draws: one number each, and the error is that of their mean.
+        estimate = jaxsens.SensitivityEstimate(per_example[:, None], 0)
+        by_token = np.sum([line["token_flips"][i] for line in lines], axis=0)
+        known = network.weights != RANDOM and (variance, config.patch_size) == PAPER_SETTING
+        found.append(
+            {
+                "model": network.arch,
+                "weights": network.weights,
+                "sha256": network.sha256,
+                "image_size": network.entry.image_size,
+                "variance": variance,
+                "examples": len(flips),
+                "accuracy": None if None in correct else sum(correct) / len(flips),
+                "sensitivity": estimate.value,
+                "sensitivity_stderr": estimate.stderr,
+                "sensitivity_interval": estimate.interval(),
+                "sensitivity_per_token": by_token / np.where(draws, draws, np.nan),
+                "forward_passes": sum(line["forward_passes"] for line in lines),
+                "paper": PAPER.get(network.arch) if known else None,
+            }
+        )
+    return found
+
+
+if __name__ == "__main__":
+    run(main, Config, prog="experiments.imagenet")
