@@ -1,7 +1,6 @@
 """CIFAR-10 as its authors publish it: the archives and directories for Python and for C."""
 
 import gzip
-import io
 import os.path
 import tarfile
 from collections.abc import Iterator
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxsens.data.dataset import MAX_BYTES, DataError, Raw, reason, shown
+from jaxsens.data.bounded import Stream
+from jaxsens.data.dataset import DataError, Raw, reason, shown
 from jaxsens.data.restricted_pickle import Array, loads
 
 PIXELS = 32 * 32 * 3
@@ -112,7 +112,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with (
             gzip.open(path) as file,
-            tarfile.open(fileobj=(stream := _Bounded(file)), mode="r|") as archive,
+            tarfile.open(fileobj=(stream := Stream(file)), mode="r|") as archive,
         ):
             for count, member in enumerate(archive):
                 if count >= MAX_MEMBERS:
@@ -136,17 +136,3 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
         raise
     except Exception as error:  # a damaged archive breaks the reader in any way there is
         raise DataError(f"{path} cannot be read as a .tar.gz: {reason(error)}") from None
-
-
-class _Bounded(io.RawIOBase):
-    """A stream that ends in an error where a decompression bomb would go on."""
-
-    def __init__(self, file: gzip.GzipFile):
-        self._file, self._left = file, MAX_BYTES
-
-    def read(self, size: int = -1) -> bytes:
-        content: bytes = self._file.read(size)
-        self._left -= len(content)
-        if self._left < 0:
-            raise OSError(f"it grows to more than {MAX_BYTES} bytes")
-        return content

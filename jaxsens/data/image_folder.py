@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from jaxsens.data.bounded import WholeFile
 from jaxsens.data.dataset import DataError, reason, shown
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -165,7 +167,9 @@ class _Archive:
     def __init__(self, path: Path, split: str):
         self.where = path
         try:
-            self.zip = zipfile.ZipFile(path)
+            file = WholeFile(path)
+            weakref.finalize(self, file.close)  # the archive closes only what it opened itself
+            self.zip = zipfile.ZipFile(file)
         except FileNotFoundError:
             raise DataError(f"there is no file or directory {path}") from None
         except Exception as error:  # the header of a damaged archive breaks the reader in many ways

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxsens.data.bounded import WholeFile
 from jaxsens.data.dataset import MAX_BYTES, DataError, Raw, reason
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -21,7 +22,7 @@ def read(path: Path) -> tuple[Raw, Raw] | None:
     if path.suffix.lower() != ".npz" or not path.is_file():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
+        with WholeFile(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             missing = [key for key in KEYS if f"{key}.npy" not in names]
             if missing:

@@ -1,18 +1,48 @@
 """SVHN, cropped to 32 x 32, in the MATLAB files its authors publish."""
 
-import io
+import itertools
+import math
 import os.path
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxsens.data.dataset import MAX_BYTES, DataError, Raw, reason
 
 FILES = ("train_32x32.mat", "test_32x32.mat")
-COMPRESSED = 15  # miCOMPRESSED: an element that is another one, deflated
-NUMBERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "double")
+MATRIX, COMPRESSED = 14, 15  # elements of a file: a variable, and one that is deflated
+# How the numbers of a variable are stored, and what they are to MATLAB.
+STORED = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+}
+CLASSES = {
+    **{1: "cell", 2: "struct", 3: "object", 4: "char", 5: "sparse", 6: "double", 7: "single"},
+    **{8: "int8", 9: "uint8", 10: "int16", 11: "uint16", 12: "int32", 13: "uint32"},
+    **{14: "int64", 15: "uint64"},
+}
+NUMBERS = range(6, 16)
+COMPLEX = 0x800
+
+
+class Variable(NamedTuple):
+    """What a file says of a variable, and the bytes its numbers are stored in."""
+
+    kind: str
+    shape: tuple[int, ...]
+    numbers: np.ndarray | None  # None for anything but real numbers
 
 
 def read(directory: Path) -> tuple[Raw, Raw] | None:
@@ -27,8 +57,6 @@ def read(directory: Path) -> tuple[Raw, Raw] | None:
 
 
 def _read_one(path: Path) -> Raw:
-    from scipy import io as matlab
-
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -42,69 +70,79 @@ def _read_one(path: Path) -> Raw:
         start = content[:4].hex() or "nothing"
         raise DataError(f"{path} is no MATLAB 5 file: it starts with {start}, expected 4d41544c")
     try:
-        plain = _decompressed(content)
-        del content
-        # The shapes are looked at before the arrays are made.
-        found = {name: (shape, kind) for name, shape, kind in matlab.whosmat(plain)}
-        shape, kind = found.get("X", ((), "no variable"))
-        if len(shape) != 4 or shape[:3] != (32, 32, 3) or kind != "uint8":
-            raise DataError(
-                f"{path} has as X {kind} of shape {shape}; expected uint8 of shape (32, 32, 3, N)"
-            )
-        count = shape[3]
-        shape, kind = found.get("y", ((), "no variable"))
-        if shape not in ((count, 1), (1, count)) or kind not in NUMBERS:
-            raise DataError(
-                f"{path} has as y {kind} of shape {shape}; expected {count} labels, one an image"
-            )
-        variables = matlab.loadmat(plain, variable_names=["X", "y"])
-        images, labels = variables["X"], variables["y"].reshape(-1)
-        if images.shape != (32, 32, 3, count) or images.dtype != np.uint8 or len(labels) != count:
-            raise DataError(f"{path} holds something else than it says; copy it again")
-    except DataError:
-        raise
-    except Exception as error:  # a damaged file breaks the reader in any way there is
+        found = read_variables(content, ("X", "y"))
+    except (ValueError, struct.error, zlib.error) as error:
         raise DataError(f"{path} cannot be read as a MATLAB file: {reason(error)}") from None
-    return Raw(images.transpose(3, 0, 1, 2), np.where(labels == 10, 0, labels))
+    nothing = Variable("no variable", (), None)
+    x, y = found.get("X", nothing), found.get("y", nothing)
+    if x.numbers is None or len(x.shape) != 4 or x.shape[:3] != (32, 32, 3) or x.kind != "uint8":
+        raise DataError(
+            f"{path} has as X {x.kind} of shape {x.shape}; expected uint8 of shape (32, 32, 3, N)"
+        )
+    count = x.shape[3]
+    if y.numbers is None or y.shape not in ((count, 1), (1, count)):
+        raise DataError(
+            f"{path} has as y {y.kind} of shape {y.shape}; expected {count} labels, one an image"
+        )
+    images = x.numbers.reshape(count, 3, 32, 32)  # MATLAB's first axis runs fastest
+    return Raw(images.transpose(0, 3, 2, 1), np.where(y.numbers == 10, 0, y.numbers))
 
 
-def _decompressed(content: bytes) -> io.BytesIO:
-    """The same file with its elements inflated, which scipy would do to any size."""
-    order = "<" if content[126:128] == b"IM" else ">"
-    plain, place = io.BytesIO(), 128
-    plain.write(content[:place])
-    while place + 8 <= len(content):
-        kind, size = struct.unpack_from(f"{order}II", content, place)
-        element = memoryview(content)[place + 8 : place + 8 + size]
-        if len(element) != size:
-            raise ValueError("it is cut short")
-        begin = plain.tell()
-        if kind == COMPRESSED:
-            inflate = zlib.decompressobj()
-            for start in range(0, size, 2**16):
-                plain.write(inflate.decompress(element[start : start + 2**16]))
-                if plain.tell() > MAX_BYTES:
-                    raise ValueError(f"it grows to more than {MAX_BYTES} bytes")
-            if not inflate.eof:
-                raise ValueError("it is cut short")
-        else:
-            plain.write(content[place : place + 8 + size])
-        with plain.getbuffer() as view:
-            _check_sizes(view, begin + 8, order)
-        place += 8 + size
-    plain.seek(0)
-    return plain
+def read_variables(content: bytes, names: tuple[str, ...]) -> dict[str, Variable]:
+    """The variables called ``names`` in a MATLAB 5 file, their numbers as stored, in one axis.
 
-
-def _check_sizes(view: memoryview, place: int, order: str) -> None:
-    """Raise ValueError where a part of a variable, from ``place`` on, claims more than there is.
-
-    scipy makes room for what a part claims before it reads it.
+    The reader in scipy is not for files from strangers: it makes room for any size that a file
+    claims, and some crash it. Raises ValueError, struct.error or zlib.error when a file is damaged.
     """
-    while place + 8 <= len(view):
-        kind, size = struct.unpack_from(f"{order}II", view, place)
-        place += 8
-        if kind >> 16 == 0:  # otherwise the part is so short that it stands within its tag
-            if size > len(view) - place:
-                raise ValueError("it is cut short")
-            place += size + -size % 8
+    if content[126:128] != b"IM":  # as every machine in use writes it: the last byte first
+        raise ValueError("its header is damaged")
+    found: dict[str, Variable] = {}
+    for kind, element in _elements(memoryview(content)[128:]):
+        if kind == COMPRESSED:
+            kind, element = next(_elements(memoryview(_inflated(element))))
+        if kind != MATRIX:
+            raise ValueError(f"it holds an element of the unknown kind {kind}")
+        (_, flags), (_, axes), (_, name), *rest = itertools.islice(_elements(element), 4)
+        word = struct.unpack_from("<I", flags)[0]
+        if bytes(name).decode("latin1") not in names:
+            continue
+        shape = struct.unpack(f"<{len(axes) // 4}i", axes)
+        numbers = None
+        if word & 0xFF in NUMBERS and not word & COMPLEX and rest:
+            stored, data = rest[0]
+            if stored not in STORED:
+                raise ValueError(f"it holds numbers of the unknown kind {stored}")
+            numbers = np.frombuffer(data, "<" + STORED[stored])
+            if min(shape, default=0) < 0 or math.prod(shape) != numbers.size:
+                raise ValueError(f"it holds {numbers.size} numbers for the shape {shape}")
+        found[bytes(name).decode("latin1")] = Variable(
+            CLASSES.get(word & 0xFF, "something"), shape, numbers
+        )
+    return found
+
+
+def _elements(view: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Kind and content of each element: a tag of two words, kind and size, and what follows."""
+    place = 0
+    while place < len(view):
+        kind, size = struct.unpack_from("<II", view, place)
+        if kind >> 16:  # up to four bytes stand within the tag, in place of the size
+            kind, size, start, end = kind & 0xFFFF, kind >> 16, place + 4, place + 8
+        else:
+            start, end = place + 8, len(view)
+        if size > end - start:
+            raise ValueError("it is cut short")
+        yield kind, view[start : start + size]
+        # Elements begin at multiples of eight bytes, except behind a compressed one.
+        place = start + size if kind == COMPRESSED else start + size + -(start + size - place) % 8
+
+
+def _inflated(element: memoryview) -> bytearray:
+    inflate, plain = zlib.decompressobj(), bytearray()
+    for start in range(0, len(element), 2**16):
+        plain += inflate.decompress(element[start : start + 2**16])
+        if len(plain) > MAX_BYTES:
+            raise ValueError(f"it grows to more than {MAX_BYTES} bytes")
+    if not inflate.eof:
+        raise ValueError("it is cut short")
+    return plain

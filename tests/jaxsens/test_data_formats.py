@@ -1,9 +1,7 @@
 """Each format of the image data sets is read back exactly as other writers wrote it."""
 
-import gzip
 import io
 import pickle
-import struct
 import tracemalloc
 import warnings
 import zipfile
@@ -74,6 +72,13 @@ def test_svhn(tmp_path, labels, compressed):
     data = load("svhn", files.write_svhn(tmp_path, labels, do_compression=compressed))
     same(data)  # where the digit 0 is called 10 in the file
     assert (data.name, data.classes) == ("svhn", tuple("0123456789"))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_svhn_among_other_variables(tmp_path, compressed):
+    other = {"a": [1, 2], "X_": np.ones(3) * 1j, "cell": np.array([{}, "x"]), "text": "two words"}
+    files.write_svhn(tmp_path, others={**other, "record": {"b": 1.5}}, do_compression=compressed)
+    same(load("svhn", tmp_path))
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -179,16 +184,8 @@ def test_an_image_tree_lists_first_and_reads_later(tmp_path, archive):
         tree.read(1)
 
 
-def write_idx(directory):
-    for part, (images, labels) in zip(("train", "t10k"), files.parts(shape=GREY), strict=True):
-        for kind, array in (("images-idx3", images[..., 0]), ("labels-idx1", labels)):
-            header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-            content = header + array.astype(np.uint8).tobytes()
-            (directory / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(content))
-
-
 def test_fashion_mnist_from_its_files_and_from_debian(tmp_path, monkeypatch):
-    write_idx(tmp_path)
+    files.write_idx(tmp_path)
     monkeypatch.setattr(idx, "DEBIAN", tmp_path)
     for source in (tmp_path, "embedded"):
         data = load("fashion-mnist", source)

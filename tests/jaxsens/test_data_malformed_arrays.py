@@ -246,11 +246,11 @@ MAT = {
     "claims bytes of gigabytes": (mat(WHOLE.replace(*SIZES)), FOREIGN),
     "claims pixels of gigabytes": (
         mat(WHOLE.replace(*SHAPES)),
-        "has as y uint8 .* expected 1398101 labels",
+        f"{FOREIGN}: it holds 61440 numbers for the shape",
     ),
     "claims labels as well": (mat(WHOLE.replace(*SHAPES).replace(*TALL)), FOREIGN),
     "an unknown element": (mat(matlab((99, None, b"x" * 64))), FOREIGN),
-    "other bytes order": (mat(WHOLE[:126] + b"MI" + WHOLE[128:]), FOREIGN),
+    "another byte order": (mat(WHOLE[:126] + b"MI" + WHOLE[128:]), FOREIGN),
     "no test file": (
         lambda d: (files.write_svhn(d) / "test_32x32.mat").unlink() or d,
         "test_32x32.mat cannot be read: .*No such file",

@@ -1,5 +1,6 @@
 """Small data sets of images, in the layouts they are published in, from other hands than ours."""
 
+import gzip
 import io
 import pickle
 import struct
@@ -113,11 +114,22 @@ def write_zip(path, files, compression=zipfile.ZIP_DEFLATED):
     return path
 
 
-def write_svhn(directory, labels=np.uint8, **options):
+def write_idx(directory, gz=".gz"):
+    """The four files of MNIST or Fashion-MNIST."""
+    for part, (images, labels) in zip(("train", "t10k"), parts(shape=(28, 28)), strict=True):
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            content = header + array.astype(np.uint8).tobytes()
+            name = f"{part}-{kind}-ubyte{gz}"
+            (directory / name).write_bytes(gzip.compress(content) if gz else content)
+    return directory
+
+
+def write_svhn(directory, labels=np.uint8, others=(), **options):
     """MATLAB files: X (32, 32, 3, N), y (N, 1) with 10 for the digit 0."""
     for name, (images, y) in zip(("train", "test"), parts(), strict=True):
         y = np.where(y == 0, 10, y).astype(labels)[:, None]
-        content = {"X": images.transpose(1, 2, 3, 0), "y": y}
+        content = {**dict(others), "X": images.transpose(1, 2, 3, 0), "y": y}
         scipy.io.savemat(directory / f"{name}_32x32.mat", content, **options)
     return directory
 
