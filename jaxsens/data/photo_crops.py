@@ -1,7 +1,9 @@
 """Photo crops: small pieces of ten photographs that come inside two Python packages.
 
 A stand-in where no set of colour images can be had, and no more than that: each class is a single
-picture, so what a model learns here is its colours and textures, not a kind of thing.
+picture, so what a model learns here is its colours and textures, not a kind of thing. Of the test
+crops 44 % fall to the class with the nearest mean image, 68 % to that of the nearest training crop,
+and 83 % to that of the crop nearest in the means and deviations of its three colours.
 """
 
 import hashlib
