@@ -21,7 +21,8 @@ SCALES = (1, 2, 3)  # a crop shows a window of 32, 64 or 96 pixels, averaged dow
 TILE = SIZE * max(SCALES)
 TRAIN, TEST = 500, 100  # crops a photograph
 FOLDERS = {"skimage": ("data", "scikit-image"), "sklearn": ("datasets/images", "scikit-learn")}
-# Every wheel has carried these same files for years; a changed one would change results unseen.
+# The wheels carry these same files since scikit-image 0.22 and scikit-learn 1.5 at least; others
+# would change results unseen.
 PHOTOGRAPHS = {
     "astronaut": (
         "skimage/astronaut.png",
