@@ -52,7 +52,8 @@ class Config(Common):
     two, the first and the second."""
     weights: str = "hub"
     """Where the weights come from: hub (published ones, downloaded on first use), the path of a
-    .safetensors or .npz file, or random, which says nothing about any trained network."""
+    .safetensors or .npz file (of a network whose images were scaled like those of the published
+    one), or random, which says nothing about any trained network."""
     image_size: int | None = None
     """Side of the square images, one that weights are published for: 224, or 384 for vit-l16 and
     convnextv2-tiny. None for the weights that come nearest to the paper's accuracy (384 for
@@ -64,7 +65,7 @@ class Config(Common):
     """Measure on this many images, a random choice by --seed."""
     variance: tuple[float, ...] = (PAPER_VARIANCE,)
     """Variances (not standard deviations) of the Gaussian noise on a patch, on pixels in
-    [-1, 1]; several for a curve."""
+    [-1, 1]; several for a curve. In the units that ConvNeXtV2 was trained in, 15 is about 75."""
     repeats: int = 5
     """Fresh draws for each patch."""
     patch_size: int = 16
