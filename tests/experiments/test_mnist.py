@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from witnesses.commands import execute, one_line, read, timeless
 
 from experiments import mnist, redraw
-from experiments.common import cli
 from jaxsens import checkpoints
 
 ROOT = Path(mnist.__file__).parents[1]
@@ -27,37 +27,11 @@ FIELDS = {
 SMOKE = ("--data", "embedded", "--smoke", "--arch", "mlp")
 
 
-def execute(module, *args):
-    """Exit status of a command, run in this process."""
-    argv, sys.argv = sys.argv, ["prog", *map(str, args)]
-    try:
-        cli.run(module.main, module.Config, prog=module.__name__)
-    except SystemExit as stop:
-        return stop.code
-    finally:
-        sys.argv = argv
-    return 0
-
-
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("mnist") / "run"
     assert execute(mnist, *SMOKE, "--out", out) == 0
     return out
-
-
-def read(directory):
-    result = json.loads((directory / "result.json").read_text())
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return result, lines
-
-
-def timeless(value):
-    if isinstance(value, dict):
-        return {
-            k: timeless(v) for k, v in value.items() if k not in ("seconds", "command", "commit")
-        }
-    return [timeless(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def test_the_record_of_a_run(smoke):
@@ -121,16 +95,6 @@ def test_an_interrupted_run_resumes_to_the_same_result(smoke, tmp_path, monkeypa
     for changed in (["--learning-rate", "0.1"], ["--seed", "1"]):
         assert execute(mnist, *SMOKE, *changed, "--out", tmp_path / "run", "--resume") == 2
         assert "resume with the same options" in capsys.readouterr().err
-
-
-def one_line(module, *args, capsys):
-    capsys.readouterr()
-    assert execute(module, *args) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    (line,) = err.splitlines()
-    assert line.startswith("error: ")
-    return line
 
 
 @pytest.mark.parametrize(

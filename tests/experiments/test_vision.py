@@ -1,0 +1,255 @@
+"""The vision experiments: whole small runs, their resumption, figures, tables, and every error."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from witnesses.commands import execute, one_line, read, timeless
+
+import jaxsens
+from experiments import cifar, fashion_mnist, redraw, svhn
+from experiments.common import vision, vision_report
+from jaxsens import checkpoints, models
+from jaxsens.data import load
+
+MLPS = ("--smoke", "--arch", "mlp", "--sigma2", "5", "0.5", "--seeds", "2")
+
+
+def write_images(path, size, channels):
+    """Images whose brightness gives their class away."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 60), ("test", 30)):
+        labels = np.arange(count) % 10
+        images = (
+            rng.integers(0, 25, (count, size, size, channels)) + 24 * labels[:, None, None, None]
+        )
+        arrays |= {f"{part}_images": images.astype(np.uint8), f"{part}_labels": labels}
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("data") / "grey.npz", 28, 1)
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("data") / "colour.npz", 32, 3)
+
+
+@pytest.fixture(scope="module")
+def mlps(grey, tmp_path_factory):
+    out = tmp_path_factory.mktemp("fashion") / "run"
+    assert execute(fashion_mnist, *MLPS, "--data", grey, "--out", out) == 0
+    return out
+
+
+def test_the_record_of_a_run(mlps, grey):
+    figures = {"sensitivity.png", "dynamics.png", "variance.png"}
+    files = {"config.json", "metrics.jsonl", "result.json", "checkpoints", *figures}
+    assert {path.name for path in mlps.iterdir()} == files
+    result, lines = read(mlps)
+    assert [(line["epoch"], line["seed"]) for line in lines] == [
+        (epoch, seed) for epoch in (0, 1, 2) for seed in (0, 1)
+    ]
+    assert result["data"] == {
+        "name": "fashion-mnist", "source": str(grey), "train": 40, "test": 20, "measured": 4,
+        "classes": 10,
+    }  # fmt: skip
+    for final in result["final"]:
+        assert [point["sigma2"] for point in final["sweep"]] == [5.0, 0.5]
+        assert final["paper"] == 0.0559
+        for point in final["sweep"]:
+            assert len(point["per_token"]) == 49
+            assert np.mean(point["per_token"]) == pytest.approx(point["sensitivity"], abs=1e-6)
+
+
+def test_the_final_measurement_is_the_library_s(mlps, grey):
+    result, _ = read(mlps)
+    pair = [
+        models.create(
+            "mlp", rngs=nnx.Rngs(seed), image_size=28, patch_size=4, channels=1, classes=10
+        )
+        for seed in (0, 1)
+    ]
+    trainer = vision.Trainer(pair, vision.optimizer("sgd", None, 0.1, steps=2), batch_size=20)
+    state = checkpoints.restore(mlps / "checkpoints" / "mlp", trainer.initial, step=2)
+    split = load("fashion-mnist", str(grey)).train
+    for option in (40, 4):
+        split = vision.subset(split, option, "")
+    for seed, model in enumerate(trainer.models(state)):
+        estimate = jaxsens.sensitivity(
+            model,
+            split.inputs,
+            key=jax.random.key(seed),
+            tokens=jaxsens.Patches(4),
+            noise=jaxsens.Gaussian(0.5),
+            repeats=1,
+        )
+        assert estimate.value == result["final"][seed]["sweep"][1]["sensitivity"]
+
+
+def test_figures_are_redrawn_from_the_record_alone(mlps, tmp_path, monkeypatch):
+    for name in ("config.json", "metrics.jsonl", "result.json"):
+        shutil.copy(mlps / name, tmp_path / name)
+    monkeypatch.setattr(vision, "load", None)
+    monkeypatch.setattr(vision, "Trainer", None)
+    assert execute(redraw, tmp_path) == 0
+    for figure in ("sensitivity.png", "dynamics.png", "variance.png"):
+        assert (tmp_path / figure).read_bytes() == (mlps / figure).read_bytes()
+
+
+def test_an_interrupted_run_resumes_to_the_same_result(mlps, grey, tmp_path, monkeypatch):
+    def save(directory, state, *, step):
+        if step == 2:
+            raise KeyboardInterrupt
+        original(directory, state, step=step)
+
+    original, out = checkpoints.save, tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save)
+        assert execute(fashion_mnist, *MLPS, "--data", grey, "--out", out) == 130
+    assert execute(fashion_mnist, *MLPS, "--data", grey, "--out", out, "--resume") == 0
+    assert timeless(read(out)) == timeless(read(mlps))
+
+
+def test_both_optimizers_whole_images_augmentation_and_bfloat16(colour, tmp_path, capsys):
+    out = tmp_path / "run"
+    nets = ("--arch", "vit", "--depth", "1", "--heads", "1", "--optimizer", "sgd", "adam")
+    options = ("--whole-input", "--smoke", "--augmentation", "crop-flip", "--dtype", "bfloat16")
+    assert execute(cifar, *nets, *options, "--data", colour, "--out", out) == 0
+    result, lines = read(out)
+    names = list(dict.fromkeys(line["model"] for line in lines))
+    assert names == ["vit depth 1 heads 1", "vit depth 1 heads 1 Adam"]
+    assert [final["whole"]["sigma2"] for final in result["final"]] == [0.025] * 2
+    assert result["final"][0]["whole"]["paper"] == 0.0082
+    rows = capsys.readouterr().out.splitlines()[-2:]
+    assert [row.split("  ")[0] for row in rows] == [
+        "ViT-small, depth 1, heads 1", "ViT-small, depth 1, heads 1, Adam"
+    ]  # fmt: skip
+
+
+def test_options_multiply_into_networks():
+    config = cifar.Config(arch="all", optimizer=("sgd", "adam"))
+    assert len(vision.variants(config, cifar.TASK)) == 10
+    config = cifar.Config(arch="vit", depth=(2, 8), heads=(4, 32), optimizer=("adam",))
+    chosen = vision.variants(config, cifar.TASK)
+    assert [dict(variant.widths) for variant in chosen] == [
+        {"depth": depth, "heads": heads} for depth in (2, 8) for heads in (4, 32)
+    ]
+    assert len({variant.name for variant in chosen}) == 4
+
+
+def test_it_ends_at_the_training_accuracy_that_was_asked_for(grey, tmp_path):
+    out = tmp_path / "run"
+    options = ("--arch", "mlp", "--every", "1", "--batch-size", "20", "--until", "0.9")
+    assert execute(fashion_mnist, *options, "--data", grey, "--out", out) == 0
+    _, lines = read(out)
+    assert lines[-1]["train_accuracy"] >= 0.9
+    assert all(line["train_accuracy"] < 0.9 for line in lines[:-1])
+    assert lines[-1]["epoch"] < 100
+
+
+@pytest.mark.parametrize("task", [cifar.TASK, fashion_mnist.TASK, svhn.TASK])
+def test_every_network_of_every_table_can_be_built(task):
+    size, channels = (28, 1) if task is fashion_mnist.TASK else (32, 3)
+    for architecture in task.architectures.values():
+
+        def build(architecture=architecture):
+            return models.create(
+                architecture.model,
+                rngs=nnx.Rngs(0),
+                image_size=size,
+                patch_size=task.patch_size,
+                channels=channels,
+                classes=10,
+                **architecture.widths,
+            )
+
+        assert jax.tree.leaves(nnx.eval_shape(build))
+
+
+def test_adam_halves_its_rate_every_eight_epochs():
+    steps, params = 3, jnp.zeros(1)
+    adam = vision.optimizer("adam", None, 0.1, steps=steps)
+    state, rates = adam.init(params), []
+    for _ in range(20 * steps):
+        _, state = adam.update(jnp.ones(1), state, params)
+        rates.append(float(optax.tree_utils.tree_get_all_with_path(
+            state, "learning_rate", filtering=lambda _, value: isinstance(value, jax.Array)
+        )[0][1]))  # fmt: skip
+    expected = [0.002 * 0.5 ** (step // steps // 8) for step in range(20 * steps)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_sensitivity_at_equal_accuracy_is_read_between_two_evaluations():
+    def lines(seed, accuracies, values):
+        return [
+            {"seed": seed, "train_accuracy": a, "sensitivity": v, "sensitivity_stderr": v / 10}
+            for a, v in zip(accuracies, values, strict=True)
+        ]
+
+    first = lines(0, [0.1, 0.6, 0.8, 0.9], [0, 0.1, 0.3, 0.2])
+    first += lines(1, [0.7, 0.6, 0.8, 0.95], [0.5, 0, 0, 0])
+    second = lines(0, [0.2, 0.7, 0.65], [0, 0.5, 0.6])
+    assert vision_report.common_accuracy({"a": first, "b": second}) == 0.7
+    at = vision_report.at_accuracy(first, 0.7)
+    assert [point["sensitivity"] for point in at] == pytest.approx([0.2, 0.5])
+    assert [point["sensitivity_stderr"] for point in at] == pytest.approx([0.02, 0.05])
+    assert vision_report.at_accuracy(second, 0.7)[0]["sensitivity"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--arch", "gpt"], "--arch must be one of vit, vit-simple, convmixer, resnet18"),
+        (["--optimizer", "lion"], "lion"),
+        (["--optimizer"], "--optimizer needs at least one"),
+        (["--optimizer", "sgd", "sgd"], "--optimizer names a value twice: sgd sgd"),
+        (["--arch", "resnet18", "--depth", "4"], "--depth is for transformers; resnet18 is none"),
+        (["--heads", "4"], "--heads is for transformers; convmixer is none: name one with --arch"),
+        (["--arch", "vit", "--heads", "0"], "--heads must be at least 1, got 0"),
+        (["--arch", "vit", "--depth", "2", "2"], "--depth names a value twice: 2 2"),
+        (["--sigma2", "0"], "--sigma2 must be finite and greater than 0, got 0.0"),
+        (["--sigma2", "1", "nan"], "--sigma2 must be finite and greater than 0, got nan"),
+        (["--learning-rate", "-1"], "--learning-rate must be finite and greater than 0, got -1.0"),
+        (["--until", "0"], "--until must be greater than 0, got 0.0"),
+        (["--epochs", "0"], "--epochs must be at least 1, got 0"),
+        (["--dtype", "float16"], "float16"),
+        (["--augmentation", "mixup"], "mixup"),
+        (["--batch-size", "61"], "--batch-size must be at most 60, the number of training images"),
+        (["--curve-tokens", "65", "--batch-size", "9"], "--curve-tokens must be at most 64"),
+        (["--examples", "61"], "--examples must lie between 1 and 60, got 61"),
+        (["--test-examples", "31"], "--test-examples must lie between 1 and 30, got 31"),
+        (["--examples", "4", "--batch-size", "2"], "sensitivity needs at least 2 images"),
+        (["--data", "nowhere"], "nowhere"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line_and_writes_nothing(
+    colour, tmp_path, monkeypatch, capsys, args, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert message in one_line(cifar, "--data", colour, *args, capsys=capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_another_size_are_one_line(grey, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    one_line(svhn, "--data", grey, capsys=capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_names_the_data_and_the_paper(mlps):
+    text = vision_report.summary(vision.RunRecord(mlps))
+    first, header, _, row = text.splitlines()
+    assert first.startswith("fashion-mnist: 40 training and 20 test images; sensitivity on 4")
+    assert header.split("  ")[-1] == "paper"
+    assert row.endswith("0.0559")
+    assert json.loads((mlps / "config.json").read_text())["experiment"] == "fashion_mnist"
