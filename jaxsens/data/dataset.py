@@ -51,7 +51,7 @@ def shown(name: str) -> str:
 def reason(error: BaseException) -> str:
     """The first line of what another library says, short enough to stand in one of ours."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:120] if lines else type(error).__name__
+    return lines[0][:100] if lines else type(error).__name__
 
 
 def normalise(images: UInt8[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxsens.data.dataset import MAX_BYTES, DataError, Raw, reason
 
-OTHER_WAYS = "--data PATH of its files or --data embedded need no network"
+OTHER_WAYS = "--data PATH (its files) and --data embedded do without"
 SECONDS = 20  # for a first answer of the server that the package downloads from
 
 
@@ -48,7 +48,7 @@ def load_images(
     except ImportError as error:
         raise DataError(
             f"--data tfds needs tensorflow-datasets ({reason(error)}); run: "
-            'pip install -e ".[data]"'
+            f'pip install -e ".[data]"; {OTHER_WAYS}'
         ) from None
     can_prepare = importlib.util.find_spec("tensorflow") is not None
     try:
