@@ -103,7 +103,8 @@ class ImageTree:
         """Image ``index``, decoded, in the mode it is stored in (RGB, L, P, CMYK, ...).
 
         The orientation in the metadata is not applied. Raises DataError when the file is neither
-        JPEG nor PNG, is damaged, or is larger than 2^26 pixels or 64 MiB; nothing is decoded then.
+        JPEG nor PNG, is damaged, or says before it is decoded that it is larger than 2^26 pixels or
+        64 MiB.
         """
         name = self.names[index]
         label = f"{shown(name)} in {self.where}"
@@ -182,7 +183,10 @@ class _Archive:
                 raise DataError(f"{path} names a place outside itself: {shown(info.filename)}")
             if parts[0] == "__MACOSX" or any(part.startswith(".") for part in parts):
                 continue
-            self._check(info)
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise DataError(
+                    f"{shown(name)} in {path} is a link or a device; expected files only"
+                )
             if name in self.members:
                 raise DataError(f"{path} holds {shown(info.filename)} twice")
             self.members[name] = info
@@ -194,8 +198,6 @@ class _Archive:
 
     def _check(self, info: zipfile.ZipInfo) -> None:
         label = f"{shown(info.filename)} in {self.where}"
-        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise DataError(f"{label} is a link or a device; expected files only")
         if info.flag_bits & 1:
             raise DataError(f"{label} is encrypted; decrypt the archive first")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -216,6 +218,7 @@ class _Archive:
             elif info.is_dir() or len(parts) != 2 or not parts[1].lower().endswith(SUFFIXES):
                 raise _foreign("/".join(parts), self.where)
             else:
+                self._check(info)
                 yield parts[0], parts[1]
 
     def read(self, name: str) -> bytes:
