@@ -121,7 +121,7 @@ class _Photographs:
     labelled = False
 
     def __init__(self) -> None:
-        self.images = [photo_crops._photograph(*it) for it in photo_crops.PHOTOGRAPHS.values()]
+        self.images = [photo_crops.photograph(*it) for it in photo_crops.PHOTOGRAPHS.values()]
 
     def __len__(self) -> int:
         return len(self.images)

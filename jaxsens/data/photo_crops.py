@@ -76,7 +76,7 @@ def read() -> tuple[Raw, Raw]:
     a random place and one of three scales, and half of them are mirrored. So training and test
     crops share no pixel. Raises DataError when a package is missing or carries another photograph.
     """
-    photographs = [_photograph(*entry) for entry in PHOTOGRAPHS.values()]
+    photographs = [photograph(*entry) for entry in PHOTOGRAPHS.values()]
     # The bit stream of a generator is fixed for good; what is drawn from it by name is not.
     stream = np.random.PCG64(0)
     train, test = (
@@ -126,14 +126,15 @@ def _crops(
     return crops
 
 
-def _photograph(name: str, digest: str) -> Image.Image:
+def photograph(name: str, digest: str) -> Image.Image:
+    """One of `PHOTOGRAPHS`, whole, in RGB. Raises DataError when it is missing or another."""
     package, file = name.split("/")
     folder, project = FOLDERS[package]
     # The file itself: the loaders of the packages take long to import, and may go to the network.
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
-            f"the embedded photo crops come with the package {project}, which is not installed; "
+            f"the embedded photographs come with the package {project}, which is not installed; "
             'run: pip install -e ".[experiments]"'
         )
     path = Path(spec.submodule_search_locations[0], folder, file)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from witnesses.small_imagenet import RUN, TINY, execute, shrink, tree, write_weights
+from witnesses.commands import execute, read, timeless
+from witnesses.small_imagenet import RUN, TINY, shrink, tree, write_weights
 
 import jaxsens
 from experiments import imagenet, redraw
@@ -29,20 +30,6 @@ def small(monkeypatch):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp("weights") / "tiny.npz")
-
-
-def read(directory):
-    result = json.loads((directory / "result.json").read_text())
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return result, lines
-
-
-def timeless(value):
-    if isinstance(value, dict):
-        return {
-            k: timeless(v) for k, v in value.items() if k not in ("seconds", "command", "commit")
-        }
-    return [timeless(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @pytest.fixture(scope="module")

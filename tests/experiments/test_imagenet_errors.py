@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from witnesses.small_imagenet import RUN, execute, shrink, tree, write_weights
+from witnesses.commands import execute
+from witnesses.small_imagenet import RUN, shrink, tree, write_weights
 
 from experiments import imagenet
 from jaxsens.models import hub

@@ -25,7 +25,7 @@ def drawn():
     """The photograph and the windows of each class, drawn again: training, then test."""
     stream = np.random.PCG64(0)
     photographs = [
-        np.asarray(photo_crops._photograph(*entry)) for entry in photo_crops.PHOTOGRAPHS.values()
+        np.asarray(photo_crops.photograph(*entry)) for entry in photo_crops.PHOTOGRAPHS.values()
     ]
     return photographs, [
         [photo_crops.windows(*photo.shape[:2], count, test, stream) for photo in photographs]

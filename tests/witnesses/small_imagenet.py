@@ -4,14 +4,12 @@ The experiment's own code runs on them unchanged.
 """
 
 import io
-import sys
 import zipfile
 
 import numpy as np
 from PIL import Image
 
 from experiments import imagenet
-from experiments.common import cli
 from jaxsens import models
 from jaxsens.models import hub
 
@@ -47,18 +45,6 @@ def write_weights(path):
         arrays[f"blocks.0.{layer}.bias"] = 0.1 * rng.normal(size=shape[0])
     np.savez(path, **{name: array.astype(np.float32) for name, array in arrays.items()})
     return path
-
-
-def execute(module, *args):
-    """Exit status of a command, run in this process."""
-    argv, sys.argv = sys.argv, ["prog", *map(str, args)]
-    try:
-        cli.run(module.main, module.Config, prog=module.__name__)
-    except SystemExit as stop:
-        return stop.code
-    finally:
-        sys.argv = argv
-    return 0
 
 
 def tree(path, count=1000, value=0):
