@@ -4,11 +4,12 @@ from typing import Any
 
 import tyro
 
-from experiments.benchmark import grokking, sensitivity, theory
+from experiments.benchmark import grokking, models, sensitivity, theory
 from experiments.common import cli
 
 BENCHMARKS = {
     "grokking": grokking,
+    "models": models,
     "sensitivity": sensitivity,
     "theory": theory,
 }  # modules with a Config and a main(config)
