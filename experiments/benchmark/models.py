@@ -189,7 +189,7 @@ def in_torch(
     unused = {"patch_size"} if architecture in ("resnet18", "densenet121", "cnn", "mlp") else set()
     arguments = {key: value for key, value in settings.items() if key not in unused}
     predicting, network = statement(**arguments).eval(), statement(**arguments).train()
-    images = torch.from_numpy(np.array(np.moveaxis(data.inputs, 3, 1), order="C"))
+    images = torch.from_numpy(np.array(np.moveaxis(np.asarray(data.inputs), 3, 1), order="C"))
     labels = torch.from_numpy(np.array(data.labels, np.int64))
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
 

@@ -110,7 +110,7 @@ def test_the_networks_are_those_of_the_papers_tables():
     assert {model for model, _ in models.NETWORKS.values()} == set(models.STATEMENTS)
 
 
-@pytest.mark.parametrize("name", ["vit-simple", "resnet18", "fashion-vit", "fashion-mlp-sigmoid"])
+@pytest.mark.parametrize("name", ["convmixer", "fashion-vit", "fashion-mlp-sigmoid"])
 def test_both_sides_of_a_comparison_are_one_network(name):
     """As many parameters; in PyTorch as many forward passes, and steps that move the weights."""
     import jax
