@@ -31,10 +31,13 @@ TASK = Task(
 
 @dataclasses.dataclass(frozen=True)
 class Config(vision.Config):
-    """Train the paper's four networks on Fashion-MNIST and measure their sensitivity."""
+    """Train the paper's four networks on Fashion-MNIST and measure their sensitivity.
 
-    arch: str = "all"
-    """Which network: vit, cnn, mlp, mlp-sigmoid or all."""
+    --data embedded reads the files of Debian's package dataset-fashion-mnist.
+    """
+
+    arch: tuple[str, ...] = ("all",)
+    """Which networks, one after the other: all, or some of vit, cnn, mlp, mlp-sigmoid."""
 
 
 def main(config: Config) -> None:

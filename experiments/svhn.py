@@ -25,10 +25,14 @@ TASK = Task(
 
 @dataclasses.dataclass(frozen=True)
 class Config(vision.Config):
-    """Train ViT-small and ResNet-18 on SVHN and measure their sensitivity."""
+    """Train ViT-small and ResNet-18 on SVHN and measure their sensitivity.
 
-    arch: str = "all"
-    """Which network: vit, resnet18 or all."""
+    With --data embedded it trains them on photo-crops instead: which of ten photographs is a 32 x
+    32 crop from.
+    """
+
+    arch: tuple[str, ...] = ("all",)
+    """Which networks, one after the other: all, or some of vit, resnet18."""
 
 
 def main(config: Config) -> None:

@@ -62,8 +62,8 @@ class Task:
 class Config(Common):
     """Options of the vision experiments; each experiment adds its own architectures."""
 
-    arch: str = "all"
-    """Which network; all for every one of them."""
+    arch: tuple[str, ...] = ("all",)
+    """Which networks; all for every one of them."""
     optimizer: tuple[Literal["sgd", "adam"], ...] = ("sgd",)
     """sgd, adam, or both to compare them. SGD has no momentum; Adam halves its rate every 8
     epochs."""
@@ -110,7 +110,7 @@ class Config(Common):
                 )
         if not self.optimizer:
             raise UserError("--optimizer needs at least one of sgd and adam")
-        for name in ("depth", "heads", "sigma2", "optimizer"):
+        for name in ("arch", "depth", "heads", "sigma2", "optimizer"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise UserError(f"--{name} names a value twice: {' '.join(map(str, values))}")
@@ -139,9 +139,11 @@ class Variant:
 def variants(config: Config, task: Task) -> list[Variant]:
     """Every network that the options ask for. Raises UserError where they do not fit together."""
     known = task.architectures
-    if config.arch not in (*known, "all"):
-        raise UserError(f"--arch must be one of {', '.join(known)} or all, got {config.arch}")
-    names = list(known) if config.arch == "all" else [config.arch]
+    if config.arch != ("all",) and not (config.arch and set(config.arch) <= set(known)):
+        raise UserError(
+            f"--arch must be all, or some of {', '.join(known)}, got {' '.join(config.arch)}"
+        )
+    names = list(known) if config.arch == ("all",) else list(config.arch)
     found = []
     for option in ("depth", "heads"):
         for name in names if getattr(config, option) else ():
@@ -180,7 +182,7 @@ def main(config: Config, task: Task, *, whole_input: bool = False) -> None:
             epochs=2,
             every=1,
             examples=40,
-            test_examples=20,
+            test_examples=40,  # as many, so that one program evaluates both
             batch_size=20,
             sensitivity_examples=4,
             repeats=1,

@@ -24,7 +24,7 @@ def write_images(path, size, channels):
     """Images whose brightness gives their class away."""
     rng = np.random.default_rng(0)
     arrays = {}
-    for part, count in (("train", 60), ("test", 30)):
+    for part, count in (("train", 60), ("test", 40)):
         labels = np.arange(count) % 10
         images = (
             rng.integers(0, 25, (count, size, size, channels)) + 24 * labels[:, None, None, None]
@@ -60,7 +60,7 @@ def test_the_record_of_a_run(mlps, grey):
         (epoch, seed) for epoch in (0, 1, 2) for seed in (0, 1)
     ]
     assert result["data"] == {
-        "name": "fashion-mnist", "source": str(grey), "train": 40, "test": 20, "measured": 4,
+        "name": "fashion-mnist", "source": str(grey), "train": 40, "test": 40, "measured": 4,
         "classes": 10,
     }  # fmt: skip
     for final in result["final"]:
@@ -137,9 +137,9 @@ def test_both_optimizers_whole_images_augmentation_and_bfloat16(colour, tmp_path
 
 
 def test_options_multiply_into_networks():
-    config = cifar.Config(arch="all", optimizer=("sgd", "adam"))
+    config = cifar.Config(optimizer=("sgd", "adam"))
     assert len(vision.variants(config, cifar.TASK)) == 10
-    config = cifar.Config(arch="vit", depth=(2, 8), heads=(4, 32), optimizer=("adam",))
+    config = cifar.Config(arch=("vit",), depth=(2, 8), heads=(4, 32), optimizer=("adam",))
     chosen = vision.variants(config, cifar.TASK)
     assert [dict(variant.widths) for variant in chosen] == [
         {"depth": depth, "heads": heads} for depth in (2, 8) for heads in (4, 32)
@@ -209,7 +209,10 @@ def test_sensitivity_at_equal_accuracy_is_read_between_two_evaluations():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--arch", "gpt"], "--arch must be one of vit, vit-simple, convmixer, resnet18"),
+        (["--arch", "gpt"], "--arch must be all, or some of vit, vit-simple, convmixer, resnet18"),
+        (["--arch", "vit", "all"], "densenet121, got vit all"),
+        (["--arch"], "--arch must be all, or some of"),
+        (["--arch", "vit", "vit"], "--arch names a value twice: vit vit"),
         (["--optimizer", "lion"], "lion"),
         (["--optimizer"], "--optimizer needs at least one"),
         (["--optimizer", "sgd", "sgd"], "--optimizer names a value twice: sgd sgd"),
@@ -227,7 +230,7 @@ def test_sensitivity_at_equal_accuracy_is_read_between_two_evaluations():
         (["--batch-size", "61"], "--batch-size must be at most 60, the number of training images"),
         (["--curve-tokens", "65", "--batch-size", "9"], "--curve-tokens must be at most 64"),
         (["--examples", "61"], "--examples must lie between 1 and 60, got 61"),
-        (["--test-examples", "31"], "--test-examples must lie between 1 and 30, got 31"),
+        (["--test-examples", "41"], "--test-examples must lie between 1 and 40, got 41"),
         (["--examples", "4", "--batch-size", "2"], "sensitivity needs at least 2 images"),
         (["--data", "nowhere"], "nowhere"),
     ],
@@ -249,7 +252,7 @@ def test_images_of_another_size_are_one_line(grey, tmp_path, monkeypatch, capsys
 def test_the_table_names_the_data_and_the_paper(mlps):
     text = vision_report.summary(vision.RunRecord(mlps))
     first, header, _, row = text.splitlines()
-    assert first.startswith("fashion-mnist: 40 training and 20 test images; sensitivity on 4")
+    assert first.startswith("fashion-mnist: 40 training and 40 test images; sensitivity on 4")
     assert header.split("  ")[-1] == "paper"
     assert row.endswith("0.0559")
     assert json.loads((mlps / "config.json").read_text())["experiment"] == "fashion_mnist"
