@@ -5,7 +5,8 @@ cores in the same run. The steps are those of the experiments, scanned by `Train
 dropout and BatchNorm updates; PyTorch's are the plain loop. On a GPU, PyTorch is left out, and the
 arithmetic of a sensitivity measurement in bfloat16 is set against what the card is rated at.
 Targets on a CPU: training 1.5 times as fast as PyTorch for transformers, as fast for the others.
-About half an hour on two CPU cores for all nine.
+Other work on the cores makes the comparison worthless: PyTorch's threads wait for one another, and
+lose up to ten times their speed where XLA's lose a half. `taskset` to one idle core is safe.
 """
 
 import dataclasses
