@@ -6,7 +6,7 @@ dropout and BatchNorm updates; PyTorch's are the plain loop. On a GPU, PyTorch i
 arithmetic of a sensitivity measurement in bfloat16 is set against what the card is rated at.
 Targets on a CPU: training 1.5 times as fast as PyTorch for transformers, as fast for the others.
 Other work on the cores makes the comparison worthless: PyTorch's threads wait for one another, and
-lose up to ten times their speed where XLA's lose a half. `taskset` to one idle core is safe.
+were seen ten to sixteen times slower where ours lost a sixth. `taskset` to one idle core is safe.
 """
 
 import dataclasses
