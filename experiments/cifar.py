@@ -7,9 +7,9 @@ training accuracy (Fig. 4); the last column of the table is what it prints.
 
 import dataclasses
 
-from experiments.common import vision
+from experiments.common import vision, vision_options
 from experiments.common.cli import run
-from experiments.common.vision import Architecture, Task
+from experiments.common.vision_options import Architecture, Task
 from experiments.common.vision_report import draw as draw
 
 TASK = Task(
@@ -30,7 +30,7 @@ TASK = Task(
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.Config):
+class Config(vision_options.Config):
     """Train the paper's five networks on CIFAR-10 and measure their sensitivity.
 
     With --data embedded it trains them on photo-crops instead: which of ten photographs is a 32 x

@@ -6,9 +6,9 @@ noise has variance 5. The paper finds the transformer the least sensitive of the
 
 import dataclasses
 
-from experiments.common import vision
+from experiments.common import vision, vision_options
 from experiments.common.cli import run
-from experiments.common.vision import Architecture, Task
+from experiments.common.vision_options import Architecture, Task
 from experiments.common.vision_report import draw as draw
 
 TASK = Task(
@@ -30,7 +30,7 @@ TASK = Task(
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.Config):
+class Config(vision_options.Config):
     """Train the paper's four networks on Fashion-MNIST and measure their sensitivity.
 
     --data embedded reads the files of Debian's package dataset-fashion-mnist.

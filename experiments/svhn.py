@@ -6,9 +6,9 @@ noise has variance 1. The paper finds the transformer less sensitive.
 
 import dataclasses
 
-from experiments.common import vision
+from experiments.common import vision, vision_options
 from experiments.common.cli import run
-from experiments.common.vision import Architecture, Task
+from experiments.common.vision_options import Architecture, Task
 from experiments.common.vision_report import draw as draw
 
 TASK = Task(
@@ -24,7 +24,7 @@ TASK = Task(
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.Config):
+class Config(vision_options.Config):
     """Train ViT-small and ResNet-18 on SVHN and measure their sensitivity.
 
     With --data embedded it trains them on photo-crops instead: which of ten photographs is a 32 x

@@ -13,7 +13,7 @@ from witnesses.commands import execute, one_line, read, timeless
 
 import jaxsens
 from experiments import cifar, fashion_mnist, redraw, svhn
-from experiments.common import vision, vision_report
+from experiments.common import vision, vision_options, vision_report
 from jaxsens import checkpoints, models
 from jaxsens.data import load
 
@@ -138,9 +138,9 @@ def test_both_optimizers_whole_images_augmentation_and_bfloat16(colour, tmp_path
 
 def test_options_multiply_into_networks():
     config = cifar.Config(optimizer=("sgd", "adam"))
-    assert len(vision.variants(config, cifar.TASK)) == 10
+    assert len(vision_options.variants(config, cifar.TASK)) == 10
     config = cifar.Config(arch=("vit",), depth=(2, 8), heads=(4, 32), optimizer=("adam",))
-    chosen = vision.variants(config, cifar.TASK)
+    chosen = vision_options.variants(config, cifar.TASK)
     assert [dict(variant.widths) for variant in chosen] == [
         {"depth": depth, "heads": heads} for depth in (2, 8) for heads in (4, 32)
     ]
