@@ -122,10 +122,15 @@ def draw(record: RunRecord) -> None:
 def _sensitivity(
     record: RunRecord, models: Mapping[str, Lines], labels: Mapping[str, str], subject: str
 ) -> None:
-    """Sensitivity by epoch, training accuracy by epoch, one against the other (Fig. 4)."""
+    """Sensitivity by epoch, training accuracy by epoch, one against the other (Fig. 4).
+
+    Before training sensitivity is anything between 0 and 1/2, and would set the scale for the rest:
+    it is left to `_dynamics`.
+    """
     figure, panels = report.figure(11, 3.6, ncols=3)
     for i, (name, lines) in enumerate(models.items()):
         style = {"color": f"C{i}", "label": labels[name]}
+        lines = [line for line in lines if line["epoch"] > 0] or lines
         epochs, values = report.curve(lines, "sensitivity")
         _, errors = report.curve(lines, "sensitivity_stderr")
         _, accuracies = report.curve(lines, "train_accuracy")
@@ -161,7 +166,13 @@ def _dynamics(
 ) -> None:
     """Loss, accuracy and sensitivity of each network (Fig. 16)."""
     figure, panels = report.figure(
-        2.6 * max(len(models), 2), 6, nrows=3, ncols=len(models), sharex="col", squeeze=False
+        2.6 * max(len(models), 2),
+        6,
+        nrows=3,
+        ncols=len(models),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
     )
     for column, (name, lines) in zip(panels.T, models.items(), strict=True):
         for part, style in (("train", "C0-"), ("test", "C3:")):
@@ -175,8 +186,8 @@ def _dynamics(
         report.draw_band(column[2], epochs, values, color="C2")
         column[0].set_title(labels[name], fontsize=9)
         column[2].set(xlabel="epoch")
-        for panel in (column[0], column[2]):
-            panel.set_ylim(bottom=0)
+    for panel in (panels[0, 0], panels[2, 0]):  # the rows share their scales
+        panel.set_ylim(bottom=0)
     for panel, label in zip(
         panels[:, 0], ("loss, nats", "accuracy, %", "sensitivity"), strict=True
     ):
