@@ -171,6 +171,15 @@ def test_resuming_a_finished_run_trains_no_more(through, tmp_path, capsys):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own answer to Ctrl-C, which a shell may have told the process to ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_during_a_save_waits_for_its_end(through, tmp_path, monkeypatch):
     def save(directory, state, *, step):
         if step == 4:

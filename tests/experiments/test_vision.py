@@ -120,6 +120,7 @@ def test_an_interrupted_run_resumes_to_the_same_result(mlps, grey, tmp_path, mon
     assert timeless(read(out)) == timeless(read(mlps))
 
 
+@pytest.mark.slow
 def test_both_optimizers_whole_images_augmentation_and_bfloat16(colour, tmp_path, capsys):
     out = tmp_path / "run"
     nets = ("--arch", "vit", "--depth", "1", "--heads", "1", "--optimizer", "sgd", "adam")
