@@ -79,9 +79,7 @@ class Config(Common):
     def check(self) -> None:
         """Raise UserError for options that cannot be right."""
         super().check()
-        for name in ("epochs", "every", "repeats"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        self.require_counts("epochs", "every", "repeats")
         for name in ("save_every", "snapshot_every"):
             value = getattr(self, name)
             if value < 1 or value % self.every:

@@ -13,7 +13,6 @@ expectation for fewer. Neither has been run here on its published weights, for w
 
 import dataclasses
 import hashlib
-import math
 import sys
 import time
 from pathlib import Path
@@ -88,15 +87,10 @@ class Config(Common):
                 f"--seeds must be 1, got {self.seeds}: nothing is trained here; for more draws of "
                 "the noise raise --repeats"
             )
-        for name in ("repeats", "patch_size", "batch_size", "tokens_per_example"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        self.require_counts("repeats", "patch_size", "batch_size", "tokens_per_example")
         if not self.variance or len(set(self.variance)) < len(self.variance):
             raise UserError(f"--variance must be numbers that differ, got {self.variance}")
-        for variance in self.variance:
-            if not 0 < variance < math.inf:
-                raise UserError(f"--variance must be finite and greater than 0, got {variance}")
+        self.require_positive("variance")
         if self.weights not in ("hub", "random") and self.arch == "all":
             raise UserError("--weights PATH is of one network: name it with --arch")
         if self.smoke and (self.data, self.weights) not in (

@@ -19,7 +19,7 @@ from flax import nnx
 import jaxsens
 from experiments.common import report
 from experiments.common.cli import Common, UserError, run
-from experiments.common.data import subset
+from experiments.common.data import check_batch, part_to_measure, subset
 from experiments.common.record import RunRecord
 from experiments.common.training import Schedule, sensitivity_measure, train_and_measure
 from jaxsens import models
@@ -67,17 +67,8 @@ class Config(Common):
         super().check()
         if self.arch not in (*ARCHITECTURES, "all"):
             raise UserError(f"--arch must be vit, mlp or all, got {self.arch}")
-        for name in ("epochs", "every", "batch_size", "repeats"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}"
-                )
-        for name in ("learning_rate", "variance"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UserError(
-                    f"--{name.replace('_', '-')} must be finite and greater than 0, got "
-                    f"{getattr(self, name)}"
-                )
+        self.require_counts("epochs", "every", "batch_size", "repeats")
+        self.require_positive("learning_rate", "variance")
         patches = (28 // PATCH) ** 2
         if not 1 <= self.curve_tokens <= patches:
             raise UserError(
@@ -97,20 +88,8 @@ def main(config: Config) -> None:
         Split(part.inputs, (part.labels < 5).astype(np.int32)) for part in (data.train, data.test)
     )
     train = subset(train, config.examples, "--examples")
-    if config.batch_size > len(train.labels):
-        raise UserError(
-            f"--batch-size must be at most {len(train.labels)}, the number of training images, got "
-            f"{config.batch_size}"
-        )
-    share = config.sensitivity_examples
-    if share is None:
-        share = round(0.3 * len(train.labels))
-    if share < 2:
-        raise UserError(
-            f"sensitivity needs at least 2 images for its standard error, got {share}; raise "
-            "--examples or --sensitivity-examples"
-        )
-    measured = subset(train, share, "--sensitivity-examples").inputs
+    check_batch(config.batch_size, train)
+    measured = part_to_measure(train, config.sensitivity_examples)
     noises = {
         "sensitivity": jaxsens.Replacement.from_data(jaxsens.Patches(PATCH), train.inputs),
         "sensitivity_gaussian": jaxsens.Gaussian(config.variance),

@@ -121,11 +121,7 @@ class Config(Common):
             raise UserError(
                 f"--relevant must be at least 1 and below --bits ({self.bits}), got {self.relevant}"
             )
-        for name in ("epochs", "every", "test", "final_samples"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}"
-                )
+        self.require_counts("epochs", "every", "test", "final_samples")
         if self.samples < 2:
             raise UserError(f"--samples must be at least 2, got {self.samples}")
         if self.save_every < 1 or self.save_every % self.every:

@@ -77,11 +77,7 @@ class Config(Common):
         super().check()
         if not self.setting or len(set(self.setting)) < len(self.setting):
             raise UserError("--setting needs at least one setting, and each of them once")
-        for name in ("epochs", "every", "batch_size", "dim", "repeats", "curve_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}"
-                )
+        self.require_counts("epochs", "every", "batch_size", "dim", "repeats", "curve_tokens")
         if self.curve_tokens > SparseFrequent.length:
             raise UserError(
                 f"--curve-tokens must be at most {SparseFrequent.length}, got {self.curve_tokens}"

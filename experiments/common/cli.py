@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -34,6 +35,22 @@ class Common:
     """The same code at the smallest size, in under a minute on two CPU cores."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
+
+    def require_counts(self, *names: str) -> None:
+        """Raise UserError unless each of these options is at least 1, or None."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+
+    def require_positive(self, *names: str) -> None:
+        """Raise UserError unless each of these options, or each of its values, is in (0, inf)."""
+        for name in names:
+            given = getattr(self, name)
+            for value in given if isinstance(given, tuple) else (given,):
+                if value is not None and not 0 < value < math.inf:
+                    option = f"--{name.replace('_', '-')}"
+                    raise UserError(f"{option} must be finite and greater than 0, got {value}")
 
     def check(self) -> None:
         """Raise UserError for options that cannot be right."""

@@ -18,7 +18,7 @@ from flax import nnx
 import jaxsens
 from experiments.common import vision_report
 from experiments.common.cli import UserError
-from experiments.common.data import subset
+from experiments.common.data import check_batch, part_to_measure, subset
 from experiments.common.record import RunRecord
 from experiments.common.training import Schedule, sensitivity_measure, train_and_measure
 from experiments.common.vision_options import Config, Task, Variant, variants
@@ -54,22 +54,10 @@ def main(config: Config, task: Task, *, whole_input: bool = False) -> None:
     test = subset(data.test, config.test_examples, "--test-examples")
     height, _, channels = train.inputs.shape[1:]
     total, patches = len(train.labels), (height // task.patch_size) ** 2
-    if config.batch_size > total:
-        raise UserError(
-            f"--batch-size must be at most {total}, the number of training images, got "
-            f"{config.batch_size}"
-        )
+    check_batch(config.batch_size, train)
     if config.curve_tokens > patches:
         raise UserError(f"--curve-tokens must be at most {patches}, got {config.curve_tokens}")
-    share = config.sensitivity_examples
-    if share is None:
-        share = round(0.3 * total)
-    if share < 2:
-        raise UserError(
-            f"sensitivity needs at least 2 images for its standard error, got {share}; raise "
-            "--examples or --sensitivity-examples"
-        )
-    measured = subset(train, share, "--sensitivity-examples").inputs
+    measured = part_to_measure(train, config.sensitivity_examples)
     sigma2 = config.sigma2 or (task.variance,)
     tokens = jaxsens.Patches(task.patch_size)
     # During training a few random patches an image give the smallest error for the passes they
@@ -100,7 +88,7 @@ def main(config: Config, task: Task, *, whole_input: bool = False) -> None:
         "source": data.source,
         "train": total,
         "test": len(test.labels),
-        "measured": share,
+        "measured": len(measured),
         "classes": len(data.classes),
     }
     print(

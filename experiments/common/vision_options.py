@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -78,11 +77,7 @@ class Config(Common):
     def check(self) -> None:
         """Raise UserError for options that cannot be right."""
         super().check()
-        for name in ("epochs", "every", "batch_size", "repeats", "curve_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}"
-                )
+        self.require_counts("epochs", "every", "batch_size", "repeats", "curve_tokens")
         if not self.optimizer:
             raise UserError("--optimizer needs at least one of sgd and adam")
         for name in ("arch", "depth", "heads", "sigma2", "optimizer"):
@@ -92,10 +87,7 @@ class Config(Common):
         for name in ("depth", "heads"):
             if any(value < 1 for value in getattr(self, name)):
                 raise UserError(f"--{name} must be at least 1, got {min(getattr(self, name))}")
-        for name, rates in (("learning-rate", (self.learning_rate,)), ("sigma2", self.sigma2)):
-            for rate in rates:
-                if rate is not None and not 0 < rate < math.inf:
-                    raise UserError(f"--{name} must be finite and greater than 0, got {rate}")
+        self.require_positive("learning_rate", "sigma2")
         if not self.until > 0:
             raise UserError(f"--until must be greater than 0, got {self.until}")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from witnesses.commands import execute, read, timeless
-from witnesses.small_imagenet import RUN, TINY, shrink, tree, write_weights
+from witnesses.small_imagenet import RUN, TINY, shrink, tree
 
 import jaxsens
 from experiments import imagenet, redraw
@@ -21,15 +21,7 @@ from jaxsens.models.pretrained import load_pretrained
 FILES = {"config.json", "metrics.jsonl", "result.json", "imagenet.png"}
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """A network of one block for 32 pixels, and three images a batch: the same code, less to do."""
-    shrink(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights") / "tiny.npz")
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,12 @@
 import numpy as np
 import pytest
 from witnesses.commands import execute
-from witnesses.small_imagenet import RUN, shrink, tree, write_weights
+from witnesses.small_imagenet import RUN, tree
 
 from experiments import imagenet
 from jaxsens.models import hub
 
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """A network of one block for 32 pixels, and three images a batch: the same code, less to do."""
-    shrink(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights") / "tiny.npz")
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.mark.parametrize(

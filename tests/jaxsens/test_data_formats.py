@@ -33,7 +33,7 @@ def by_label(parts):
 
 
 def test_the_writer_of_python_2_is_read_by_pickle_itself():
-    written = files.batch(*files.pictures(4))
+    written = files.batch(*files.pictures(4))  # made here: nothing from outside is unpickled
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy has moved what Python 2 called by name
         read = pickle.loads(files.python2(written), encoding="bytes")

@@ -245,7 +245,6 @@ def python(script, *args, **environment):
 
 
 def test_what_tensorflow_datasets_prepared_is_read(tmp_path):
-    pytest.importorskip("importlib_resources")
     python(WRITE, tmp_path)
     python(READ, TFDS_DATA_DIR=str(tmp_path))
 
@@ -256,7 +255,6 @@ def test_without_tensorflow_datasets_is_one_line(monkeypatch):
 
 
 def test_imagenet_that_was_not_prepared_is_one_line(tmp_path):
-    pytest.importorskip("importlib_resources")
     code = """
     from jaxsens.data import DataError
     from jaxsens.data.imagenet import open_images

@@ -12,9 +12,6 @@ import pytest
 
 from jaxsens.data import DataError, load, normalise, photo_crops
 
-if not (importlib.util.find_spec("skimage") and importlib.util.find_spec("sklearn")):
-    pytest.skip("the photographs come with other packages", allow_module_level=True)
-
 
 @pytest.fixture(scope="module")
 def data():

@@ -103,7 +103,6 @@ def python(*code, data_dir, argv=(), hidden=("tensorflow",), timeout=300):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    pytest.importorskip("importlib_resources")
     directory = tmp_path_factory.mktemp("tfds")
     written = python(WRITE, data_dir=directory, argv=[directory])
     assert written.returncode == 0, written.stderr
@@ -158,7 +157,6 @@ def builder(data_dir, prepared=False):
 
 
 def test_the_network_is_asked_through_the_proxy_and_any_answer_will_do(tmp_path, monkeypatch):
-    pytest.importorskip("requests")
     asked = []
 
     class Proxy(http.server.BaseHTTPRequestHandler):
