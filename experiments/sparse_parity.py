@@ -101,10 +101,12 @@ class Config(Common):
     """Measure after this many epochs."""
     save_every: int = 10
     """Save a checkpoint after this many epochs; a multiple of --every."""
-    bits_per_token: int = 4
+    bits_per_token: int = 1
     """How many neighbouring bits make a token."""
     readout: str = "cls"
     """Where the answer is read: cls (a token in front) or mean (over the tokens)."""
+    gain: float = 1.0
+    """Factor on Xavier's initial weights."""
     test: int = 10000
     """Points to test on."""
     samples: int = 10000
@@ -132,6 +134,7 @@ class Config(Common):
             raise UserError(
                 f"--bits-per-token must divide --bits ({self.bits}), got {self.bits_per_token}"
             )
+        self.require_positive("gain")
         if self.readout not in READOUTS:
             raise UserError(f"--readout must be {' or '.join(READOUTS)}, got {self.readout}")
 
@@ -229,6 +232,7 @@ def build(config: Config, setting: Setting) -> BitTransformer:
         dim=setting.width,
         bits_per_token=config.bits_per_token,
         readout=config.readout,
+        gain=config.gain,
         rngs=nnx.Rngs(setting.seed),
     )
 

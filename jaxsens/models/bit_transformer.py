@@ -5,9 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from jaxsens.models.layers import Rngs, layer_norm, linear, uniform_bias
+from jaxsens.models.layers import ZEROS, Rngs, layer_norm, linear, uniform_bias
 
 READOUTS = ("cls", "mean")
 
@@ -18,15 +18,19 @@ class BitBlock(nnx.Module):
     ``first`` computes the output of token 0 alone, from the keys and values of all tokens.
     """
 
-    def __init__(self, dim: int, *, heads: int, hidden: int, rngs: nnx.Rngs) -> None:
+    def __init__(self, dim: int, *, heads: int, hidden: int, gain: float, rngs: nnx.Rngs) -> None:
+        xavier = jax.nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform")
+
+        def layer(inputs: int, outputs: int) -> nnx.Linear:
+            return linear(
+                inputs, outputs, rngs=rngs, dtype=jnp.float32, kernel_init=xavier, bias_init=ZEROS
+            )
+
         self.heads = heads
         self.norm = layer_norm(dim, rngs=rngs, dtype=jnp.float32)
-        self.query, self.key, self.value, self.out = (
-            linear(dim, dim, rngs=rngs, dtype=jnp.float32) for _ in range(4)
-        )
+        self.query, self.key, self.value, self.out = (layer(dim, dim) for _ in range(4))
         self.mlp_norm = layer_norm(dim, rngs=rngs, dtype=jnp.float32)
-        self.up = linear(dim, hidden, rngs=rngs, dtype=jnp.float32)
-        self.down = linear(hidden, dim, rngs=rngs, dtype=jnp.float32)
+        self.up, self.down = layer(dim, hidden), layer(hidden, dim)
 
     def __call__(self, x: Float[Array, "n t d"], *, first: bool = False) -> Float[Array, "n q d"]:
         normed = self.norm(x)
@@ -34,7 +38,43 @@ class BitBlock(nnx.Module):
         q, k, v = map(self._split, (self.query(asking), self.key(normed), self.value(normed)))
         scores = jnp.einsum("nqhd,nkhd->nhqk", q / math.sqrt(q.shape[-1]), k)
         mixed = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), v)
-        x = x + self.out(mixed.reshape(x.shape))
+        return self._finish(x, mixed.reshape(x.shape))
+
+    def of_table(
+        self, table: Float[Array, "t 2 d"], second: Bool[Array, "n t"]
+    ) -> Float[Array, "n t d"]:
+        """The same where token j is ``table[j, 0]``, or ``table[j, 1]`` if ``second[:, j]``.
+
+        All scores that can occur are those between rows of the table, so numerators and
+        denominators of the softmax are one product of matrices, of the choices with their
+        exponentials. With 41 tokens a training step takes 0.6 of the time on a CPU.
+        """
+        (t, _, d), n = table.shape, len(second)
+        normed = self.norm(table).reshape(1, 2 * t, d)
+        q, k, v = (self._split(f(normed))[0] for f in (self.query, self.key, self.value))
+        scores = jnp.einsum("qhd,khd->kqh", q / math.sqrt(q.shape[-1]), k)
+        # A sum has at least the lower score of each token in it, at most the highest of all: half
+        # way between, neither end leaves the range of float32 unless they are 170 apart.
+        either = scores.reshape(t, 2, *scores.shape[1:])
+        shift = (either.min(axis=1).max(axis=0) + scores.max(axis=0)) / 2
+        weights = jnp.exp(scores - jax.lax.stop_gradient(shift)[None])
+        choices = jnp.stack([~second, second], axis=-1).astype(jnp.float32).reshape(n, 2 * t)
+
+        def total(terms: Float[Array, "k ..."]) -> Float[Array, "n t m"]:
+            sums = (choices @ terms.reshape(2 * t, -1)).reshape(n, t, 2, -1)
+            return jnp.where(second[..., None], sums[:, :, 1], sums[:, :, 0])
+
+        upper, lower = total(weights[..., None] * v[:, None]), total(weights)
+        # The derivative of a ratio has the square of its denominator, which would leave the range.
+        size = jax.lax.stop_gradient(lower)
+        mixed = (upper.reshape(n, t, self.heads, -1) / size[..., None]) / (lower / size)[..., None]
+        x = jnp.where(second[..., None], table[:, 1], table[:, 0])
+        return self._finish(x, mixed.reshape(n, t, d))
+
+    def _finish(
+        self, x: Float[Array, "n q d"], mixed: Float[Array, "n q d"]
+    ) -> Float[Array, "n q d"]:
+        x = x + self.out(mixed)
         return x + self.down(jax.nn.relu(self.up(self.mlp_norm(x))))
 
     def _split(self, x: Float[Array, "n t d"]) -> Float[Array, "n t h k"]:
@@ -46,11 +86,13 @@ class BitTransformer(nnx.Module):
 
     Token i holds bits ``bits_per_token * i`` onwards: W x_group + P_i, with one W for all tokens
     and a learned position P_i. With one bit a token that is an embedding for each of the two
-    values plus a position. ``readout``: "cls", a learned token in front, or "mean" over the
-    tokens; then LayerNorm and a linear map. Shapes: (N, d) to (N,), float32.
+    values plus a position, and a point with any other value gives NaN. ``readout``: "cls", a
+    learned token in front, or "mean" over the tokens; then LayerNorm and a linear map. Shapes:
+    (N, d) to (N,), float32.
 
-    Initial weights and biases: U(-fan_in^-1/2, fan_in^-1/2); N(0, 1) for W and P. Raises
-    ValueError unless heads divides dim, bits_per_token divides bits, and the read-out is known.
+    Initial weights of the blocks: Xavier's U(-b, b), b = gain (6 / (fan_in + fan_out))^1/2, their
+    biases 0; of the last map U(-dim^-1/2, dim^-1/2); N(0, 1) for W and P. Raises ValueError unless
+    heads divides dim, bits_per_token divides bits, the read-out is known and gain is positive.
     """
 
     def __init__(
@@ -62,6 +104,7 @@ class BitTransformer(nnx.Module):
         dim: int = 32,
         bits_per_token: int = 1,
         readout: str = "cls",
+        gain: float = 1.0,
         rngs: nnx.Rngs,
     ) -> None:
         if dim % heads:
@@ -72,12 +115,14 @@ class BitTransformer(nnx.Module):
             )
         if readout not in READOUTS:
             raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}")
+        if not 0 < gain < math.inf:
+            raise ValueError(f"gain must be a positive number, got {gain}")
         self.bits, self.bits_per_token, self.readout = bits, bits_per_token, readout
         tokens = bits // bits_per_token + (readout == "cls")
         self.embedding = nnx.Param(jax.random.normal(rngs.params(), (bits_per_token, dim)))
         self.positions = nnx.Param(jax.random.normal(rngs.params(), (tokens, dim)))
         self.blocks = nnx.List(
-            [BitBlock(dim, heads=heads, hidden=4 * dim, rngs=rngs) for _ in range(depth)]
+            [BitBlock(dim, heads=heads, hidden=4 * dim, gain=gain, rngs=rngs) for _ in range(depth)]
         )
         self.norm = layer_norm(dim, rngs=rngs, dtype=jnp.float32)
         self.head = linear(dim, 1, rngs=rngs, dtype=jnp.float32, bias_init=uniform_bias(dim))
@@ -85,15 +130,24 @@ class BitTransformer(nnx.Module):
     def __call__(self, points: Float[Array, "n bits"], *, rngs: Rngs = None) -> Float[Array, " n"]:
         if points.ndim != 2 or points.shape[1] != self.bits:
             raise ValueError(f"points have shape {points.shape}: expected (N, {self.bits})")
-        n = len(points)
-        groups = points.astype(jnp.float32).reshape(n, -1, self.bits_per_token)
-        x = groups @ self.embedding[...]
-        if self.readout == "cls":
-            x = jnp.pad(x, ((0, 0), (1, 0), (0, 0)))
-        x = x + self.positions[...][None]
-        *blocks, last = self.blocks
+        cls = self.readout == "cls"
+        blocks = list(self.blocks)
+        last = blocks.pop() if cls else None  # of the others every token is needed
+        if self.bits_per_token == 1 and blocks:
+            either = self._embed(jnp.array([[-1.0], [1.0]]) * jnp.ones((1, self.bits)))
+            second = jnp.pad(points > 0, ((0, 0), (int(cls), 0)))
+            x = blocks.pop(0).of_table(either.swapaxes(0, 1), second)
+            # Read as its sign, a point that is not of signs would get an answer all the same.
+            x = jnp.where((abs(points) == 1).all(axis=1)[:, None, None], x, jnp.nan)
+        else:
+            x = self._embed(points.astype(jnp.float32))
         for block in blocks:
             x = block(x)
-        cls = self.readout == "cls"
-        x = last(x, first=cls)
-        return self.head(self.norm(x[:, 0] if cls else x.mean(axis=1)))[:, 0]
+        x = x.mean(axis=1) if last is None else last(x, first=True)[:, 0]
+        return self.head(self.norm(x))[:, 0]
+
+    def _embed(self, points: Float[Array, "n bits"]) -> Float[Array, "n t d"]:
+        x = points.reshape(len(points), -1, self.bits_per_token) @ self.embedding[...]
+        if self.readout == "cls":
+            x = jnp.pad(x, ((0, 0), (1, 0), (0, 0)))
+        return x + self.positions[...][None]

@@ -12,7 +12,7 @@ from jaxsens import boolean
 from jaxsens.data import DataError
 from jaxsens.data.algorithmic import modular_addition, sparse_parity
 from jaxsens.losses import precise_cross_entropy
-from jaxsens.models.bit_transformer import BitTransformer
+from jaxsens.models.bit_transformer import BitBlock, BitTransformer
 from jaxsens.models.one_layer import OneLayerTransformer
 
 
@@ -139,6 +139,36 @@ def test_bit_transformer_is_a_plain_transformer(readout, bits_per_token):
         assert float(found) == pytest.approx(linear(model.head, norm(read))[0], rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.parametrize("gain", [0.5, 8.0])  # attention nearly even; scores 120 apart
+def test_tokens_from_a_table_give_what_the_tokens_themselves_give(gain):
+    block = BitBlock(8, heads=2, hidden=16, gain=gain, rngs=nnx.Rngs(0))
+    table = jax.random.normal(jax.random.key(0), (5, 2, 8))
+    second = jax.random.bernoulli(jax.random.key(1), shape=(20, 5))
+    graphdef, weights = nnx.split(block)
+
+    def from_table(weights, table):
+        return nnx.merge(graphdef, weights).of_table(table, second)
+
+    def directly(weights, table):
+        x = jnp.where(second[..., None], table[None, :, 1], table[None, :, 0])
+        return nnx.merge(graphdef, weights)(x)
+
+    expected, pull = jax.vjp(directly, weights, table)
+    found, fast_pull = jax.vjp(from_table, weights, table)
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5 * abs(expected).max())
+    cotangent = jax.random.normal(jax.random.key(2), expected.shape)
+    exact, fast = (jax.tree.leaves(f(cotangent)) for f in (pull, fast_pull))
+    scale = max(float(abs(leaf).max()) for leaf in exact)  # that of the keys' bias is exactly 0
+    for one, other in zip(fast, exact, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5 * scale)
+
+
+def test_a_value_that_is_no_bit_has_no_answer():
+    model = BitTransformer(bits=4, dim=8, heads=2, rngs=nnx.Rngs(0))
+    points = jnp.array([[1.0, -1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1.5]])
+    np.testing.assert_array_equal(np.isnan(run(model, points)), [False, True, True])
+
+
 def test_noise_on_embeddings_reaches_one_number_at_a_time():
     model = OneLayerTransformer(modulus=5, dim=8, heads=2, hidden=8, rngs=nnx.Rngs(0))
     pairs = jnp.array([[1, 2], [3, 4], [0, 0]])
@@ -188,6 +218,7 @@ def test_data_that_cannot_be_are_refused_in_one_line(call, message):
         ({"dim": 30}, "does not divide into 4 heads"),
         ({"bits_per_token": 4}, "do not divide into tokens"),
         ({"readout": "last"}, "one of cls, mean"),
+        ({"gain": 0.0}, "gain must be a positive number, got 0"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(arguments, message):
