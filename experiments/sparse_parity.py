@@ -105,6 +105,8 @@ class Config(Common):
     """How many neighbouring bits make a token."""
     readout: str = "cls"
     """Where the answer is read: cls (a token in front) or mean (over the tokens)."""
+    dropout: float = 0.1
+    """Share of what each layer adds that is dropped in training."""
     gain: float = 1.0
     """Factor on Xavier's initial weights."""
     test: int = 10000
@@ -134,6 +136,8 @@ class Config(Common):
             raise UserError(
                 f"--bits-per-token must divide --bits ({self.bits}), got {self.bits_per_token}"
             )
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"--dropout must be in [0, 1), got {self.dropout}")
         self.require_positive("gain")
         if self.readout not in READOUTS:
             raise UserError(f"--readout must be {' or '.join(READOUTS)}, got {self.readout}")
@@ -232,6 +236,7 @@ def build(config: Config, setting: Setting) -> BitTransformer:
         dim=setting.width,
         bits_per_token=config.bits_per_token,
         readout=config.readout,
+        dropout=config.dropout,
         gain=config.gain,
         rngs=nnx.Rngs(setting.seed),
     )

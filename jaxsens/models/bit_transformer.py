@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from jaxsens.models.layers import ZEROS, Rngs, layer_norm, linear, uniform_bias
+from jaxsens.models.layers import ZEROS, Dropout, Rngs, layer_norm, linear, uniform_bias
 
 READOUTS = ("cls", "mean")
 
@@ -15,10 +15,13 @@ READOUTS = ("cls", "mean")
 class BitBlock(nnx.Module):
     """x <- x + attention(norm(x)), then x <- x + W2 relu(W1 norm(x)), with biases.
 
-    ``first`` computes the output of token 0 alone, from the keys and values of all tokens.
+    Dropout falls on what is added. ``first`` computes the output of token 0 alone, from the keys
+    and values of all tokens.
     """
 
-    def __init__(self, dim: int, *, heads: int, hidden: int, gain: float, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, dim: int, *, heads: int, hidden: int, dropout: float, gain: float, rngs: nnx.Rngs
+    ) -> None:
         xavier = jax.nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform")
 
         def layer(inputs: int, outputs: int) -> nnx.Linear:
@@ -31,17 +34,20 @@ class BitBlock(nnx.Module):
         self.query, self.key, self.value, self.out = (layer(dim, dim) for _ in range(4))
         self.mlp_norm = layer_norm(dim, rngs=rngs, dtype=jnp.float32)
         self.up, self.down = layer(dim, hidden), layer(hidden, dim)
+        self.dropout = Dropout(dropout)
 
-    def __call__(self, x: Float[Array, "n t d"], *, first: bool = False) -> Float[Array, "n q d"]:
+    def __call__(
+        self, x: Float[Array, "n t d"], *, first: bool = False, rngs: Rngs = None
+    ) -> Float[Array, "n q d"]:
         normed = self.norm(x)
         asking, x = (normed[:, :1], x[:, :1]) if first else (normed, x)
         q, k, v = map(self._split, (self.query(asking), self.key(normed), self.value(normed)))
         scores = jnp.einsum("nqhd,nkhd->nhqk", q / math.sqrt(q.shape[-1]), k)
         mixed = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), v)
-        return self._finish(x, mixed.reshape(x.shape))
+        return self._finish(x, mixed.reshape(x.shape), rngs)
 
     def of_table(
-        self, table: Float[Array, "t 2 d"], second: Bool[Array, "n t"]
+        self, table: Float[Array, "t 2 d"], second: Bool[Array, "n t"], *, rngs: Rngs = None
     ) -> Float[Array, "n t d"]:
         """The same where token j is ``table[j, 0]``, or ``table[j, 1]`` if ``second[:, j]``.
 
@@ -69,13 +75,13 @@ class BitBlock(nnx.Module):
         size = jax.lax.stop_gradient(lower)
         mixed = (upper.reshape(n, t, self.heads, -1) / size[..., None]) / (lower / size)[..., None]
         x = jnp.where(second[..., None], table[:, 1], table[:, 0])
-        return self._finish(x, mixed.reshape(n, t, d))
+        return self._finish(x, mixed.reshape(n, t, d), rngs)
 
     def _finish(
-        self, x: Float[Array, "n q d"], mixed: Float[Array, "n q d"]
+        self, x: Float[Array, "n q d"], mixed: Float[Array, "n q d"], rngs: Rngs
     ) -> Float[Array, "n q d"]:
-        x = x + self.out(mixed)
-        return x + self.down(jax.nn.relu(self.up(self.mlp_norm(x))))
+        x = x + self.dropout(self.out(mixed), rngs)
+        return x + self.dropout(self.down(jax.nn.relu(self.up(self.mlp_norm(x)))), rngs)
 
     def _split(self, x: Float[Array, "n t d"]) -> Float[Array, "n t h k"]:
         return x.reshape(*x.shape[:2], self.heads, -1)
@@ -92,7 +98,8 @@ class BitTransformer(nnx.Module):
 
     Initial weights of the blocks: Xavier's U(-b, b), b = gain (6 / (fan_in + fan_out))^1/2, their
     biases 0; of the last map U(-dim^-1/2, dim^-1/2); N(0, 1) for W and P. Raises ValueError unless
-    heads divides dim, bits_per_token divides bits, the read-out is known and gain is positive.
+    heads divides dim, bits_per_token divides bits, the read-out is known, dropout is in [0, 1) and
+    gain is positive.
     """
 
     def __init__(
@@ -104,6 +111,7 @@ class BitTransformer(nnx.Module):
         dim: int = 32,
         bits_per_token: int = 1,
         readout: str = "cls",
+        dropout: float = 0.0,
         gain: float = 1.0,
         rngs: nnx.Rngs,
     ) -> None:
@@ -115,6 +123,8 @@ class BitTransformer(nnx.Module):
             )
         if readout not in READOUTS:
             raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         if not 0 < gain < math.inf:
             raise ValueError(f"gain must be a positive number, got {gain}")
         self.bits, self.bits_per_token, self.readout = bits, bits_per_token, readout
@@ -122,7 +132,10 @@ class BitTransformer(nnx.Module):
         self.embedding = nnx.Param(jax.random.normal(rngs.params(), (bits_per_token, dim)))
         self.positions = nnx.Param(jax.random.normal(rngs.params(), (tokens, dim)))
         self.blocks = nnx.List(
-            [BitBlock(dim, heads=heads, hidden=4 * dim, gain=gain, rngs=rngs) for _ in range(depth)]
+            [
+                BitBlock(dim, heads=heads, hidden=4 * dim, dropout=dropout, gain=gain, rngs=rngs)
+                for _ in range(depth)
+            ]
         )
         self.norm = layer_norm(dim, rngs=rngs, dtype=jnp.float32)
         self.head = linear(dim, 1, rngs=rngs, dtype=jnp.float32, bias_init=uniform_bias(dim))
@@ -136,14 +149,14 @@ class BitTransformer(nnx.Module):
         if self.bits_per_token == 1 and blocks:
             either = self._embed(jnp.array([[-1.0], [1.0]]) * jnp.ones((1, self.bits)))
             second = jnp.pad(points > 0, ((0, 0), (int(cls), 0)))
-            x = blocks.pop(0).of_table(either.swapaxes(0, 1), second)
+            x = blocks.pop(0).of_table(either.swapaxes(0, 1), second, rngs=rngs)
             # Read as its sign, a point that is not of signs would get an answer all the same.
             x = jnp.where((abs(points) == 1).all(axis=1)[:, None, None], x, jnp.nan)
         else:
             x = self._embed(points.astype(jnp.float32))
         for block in blocks:
-            x = block(x)
-        x = x.mean(axis=1) if last is None else last(x, first=True)[:, 0]
+            x = block(x, rngs=rngs)
+        x = x.mean(axis=1) if last is None else last(x, first=True, rngs=rngs)[:, 0]
         return self.head(self.norm(x))[:, 0]
 
     def _embed(self, points: Float[Array, "n bits"]) -> Float[Array, "n t d"]:

@@ -73,6 +73,8 @@ def test_the_parity_itself_measures_p_over_d_and_weight_one():
         ({"setting": ()}, "at least one"),
         ({"bits_per_token": 3}, "--bits-per-token must divide"),
         ({"readout": "last"}, "--readout must be cls or mean"),
+        ({"dropout": 1.0}, r"--dropout must be in \[0, 1\), got 1"),
+        ({"gain": -1.0}, "--gain must be finite and greater than 0"),
         ({"samples": 1}, "--samples must be at least 2"),
         ({"save_every": 3, "every": 2}, "--save-every must be a multiple"),
     ],

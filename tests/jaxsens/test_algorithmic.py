@@ -141,7 +141,7 @@ def test_bit_transformer_is_a_plain_transformer(readout, bits_per_token):
 
 @pytest.mark.parametrize("gain", [0.5, 8.0])  # attention nearly even; scores 120 apart
 def test_tokens_from_a_table_give_what_the_tokens_themselves_give(gain):
-    block = BitBlock(8, heads=2, hidden=16, gain=gain, rngs=nnx.Rngs(0))
+    block = BitBlock(8, heads=2, hidden=16, dropout=0.0, gain=gain, rngs=nnx.Rngs(0))
     table = jax.random.normal(jax.random.key(0), (5, 2, 8))
     second = jax.random.bernoulli(jax.random.key(1), shape=(20, 5))
     graphdef, weights = nnx.split(block)
@@ -161,6 +161,18 @@ def test_tokens_from_a_table_give_what_the_tokens_themselves_give(gain):
     scale = max(float(abs(leaf).max()) for leaf in exact)  # that of the keys' bias is exactly 0
     for one, other in zip(fast, exact, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("bits_per_token", [1, 2])
+def test_dropout_of_bits_acts_in_training_only(bits_per_token):
+    arguments = {"bits": 6, "dim": 8, "heads": 2, "bits_per_token": bits_per_token}
+    model = BitTransformer(**arguments, dropout=0.5, rngs=nnx.Rngs(0))
+    points = jax.random.rademacher(jax.random.key(0), (4, 6)).astype(jnp.float32)
+    draws = [model(points, rngs=nnx.Rngs(dropout=seed)) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).all()
+    plain = BitTransformer(**arguments, rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(nnx.view(model, deterministic=True)(points), plain(points))
 
 
 def test_a_value_that_is_no_bit_has_no_answer():
@@ -218,6 +230,7 @@ def test_data_that_cannot_be_are_refused_in_one_line(call, message):
         ({"dim": 30}, "does not divide into 4 heads"),
         ({"bits_per_token": 4}, "do not divide into tokens"),
         ({"readout": "last"}, "one of cls, mean"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1"),
         ({"gain": 0.0}, "gain must be a positive number, got 0"),
     ],
 )
