@@ -53,7 +53,7 @@ class BitBlock(nnx.Module):
 
         All scores that can occur are those between rows of the table, so numerators and
         denominators of the softmax are one product of matrices, of the choices with their
-        exponentials. With 41 tokens a training step takes 0.6 of the time on a CPU.
+        exponentials, in place of the attention of every string.
         """
         (t, _, d), n = table.shape, len(second)
         normed = self.norm(table).reshape(1, 2 * t, d)
@@ -150,14 +150,15 @@ class BitTransformer(nnx.Module):
             either = self._embed(jnp.array([[-1.0], [1.0]]) * jnp.ones((1, self.bits)))
             second = jnp.pad(points > 0, ((0, 0), (int(cls), 0)))
             x = blocks.pop(0).of_table(either.swapaxes(0, 1), second, rngs=rngs)
-            # Read as its sign, a point that is not of signs would get an answer all the same.
-            x = jnp.where((abs(points) == 1).all(axis=1)[:, None, None], x, jnp.nan)
         else:
             x = self._embed(points.astype(jnp.float32))
         for block in blocks:
             x = block(x, rngs=rngs)
         x = x.mean(axis=1) if last is None else last(x, first=True, rngs=rngs)[:, 0]
-        return self.head(self.norm(x))[:, 0]
+        answers = self.head(self.norm(x))[:, 0]
+        if self.bits_per_token == 1:  # taken by their signs, other points would get an answer too
+            answers = jnp.where((abs(points) == 1).all(axis=1), answers, jnp.nan)
+        return answers
 
     def _embed(self, points: Float[Array, "n bits"]) -> Float[Array, "n t d"]:
         x = points.reshape(len(points), -1, self.bits_per_token) @ self.embedding[...]

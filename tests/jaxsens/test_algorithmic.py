@@ -175,8 +175,9 @@ def test_dropout_of_bits_acts_in_training_only(bits_per_token):
     np.testing.assert_array_equal(nnx.view(model, deterministic=True)(points), plain(points))
 
 
-def test_a_value_that_is_no_bit_has_no_answer():
-    model = BitTransformer(bits=4, dim=8, heads=2, rngs=nnx.Rngs(0))
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_value_that_is_no_bit_has_no_answer(depth):
+    model = BitTransformer(bits=4, depth=depth, dim=8, heads=2, rngs=nnx.Rngs(0))
     points = jnp.array([[1.0, -1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1.5]])
     np.testing.assert_array_equal(np.isnan(run(model, points)), [False, True, True])
 
