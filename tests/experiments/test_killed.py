@@ -17,7 +17,7 @@ from experiments import mnist
 from experiments.common import record
 from jaxsens import checkpoints
 
-EPOCHS, KILLS = 10, 20
+EPOCHS, KILLS = 60, 20
 ARGUMENTS = (
     "--data", "embedded", "--arch", "mlp", "--seeds", 2, "--examples", 300, "--every", 1,
     "--sensitivity-examples", 20, "--repeats", 1, "--epochs", EPOCHS,
