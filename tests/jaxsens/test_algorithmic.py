@@ -175,6 +175,16 @@ def test_dropout_of_bits_acts_in_training_only(bits_per_token):
     np.testing.assert_array_equal(nnx.view(model, deterministic=True)(points), plain(points))
 
 
+def test_the_weights_of_a_block_are_xaviers():
+    """Uniform within b = gain (6 / (fan_in + fan_out))^1/2, so of variance b^2 / 3; biases 0."""
+    block = BitBlock(64, heads=4, hidden=256, dropout=0.0, gain=0.5, rngs=nnx.Rngs(0))
+    for layer in (block.query, block.out, block.up, block.down):
+        weights, bound = np.asarray(layer.kernel[...]), 0.5 * np.sqrt(6 / sum(layer.kernel.shape))
+        assert 0.99 * bound < abs(weights).max() <= bound * (1 + 1e-6)
+        assert weights.var() == pytest.approx(bound**2 / 3, rel=0.05)
+        assert not layer.bias[...].any()
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_value_that_is_no_bit_has_no_answer(depth):
     model = BitTransformer(bits=4, depth=depth, dim=8, heads=2, rngs=nnx.Rngs(0))
