@@ -7,10 +7,11 @@ training accuracy (Fig. 4); the last column of the table is what it prints.
 
 import dataclasses
 
-from experiments.common import vision, vision_options
-from experiments.common.cli import run
-from experiments.common.vision_options import Architecture, Task
-from experiments.common.vision_report import draw as draw
+from experiments.run.cli import run
+from experiments.vision import options as vision_options
+from experiments.vision import run as vision
+from experiments.vision.options import Architecture, Task
+from experiments.vision.report import draw as draw
 
 TASK = Task(
     experiment="cifar",

@@ -6,10 +6,11 @@ noise has variance 5. The paper finds the transformer the least sensitive of the
 
 import dataclasses
 
-from experiments.common import vision, vision_options
-from experiments.common.cli import run
-from experiments.common.vision_options import Architecture, Task
-from experiments.common.vision_report import draw as draw
+from experiments.run.cli import run
+from experiments.vision import options as vision_options
+from experiments.vision import run as vision
+from experiments.vision.options import Architecture, Task
+from experiments.vision.report import draw as draw
 
 TASK = Task(
     experiment="fashion_mnist",

@@ -21,15 +21,15 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 import jaxsens
-from experiments.common import report
-from experiments.common.cli import Common, UserError, run
-from experiments.common.record import RunRecord
-from experiments.common.training import Schedule, train_and_measure
-from jaxsens import progress
+from experiments.run import report
+from experiments.run.cli import Common, UserError, run
+from experiments.run.record import RunRecord
+from experiments.run.training import Schedule, train_and_measure
 from jaxsens.data.algorithmic import modular_addition
 from jaxsens.losses import precise_cross_entropy
+from jaxsens.measures import fourier as progress
+from jaxsens.measures.phases import Phases, grokking_phases, half_way, running_median
 from jaxsens.models.one_layer import OneLayerTransformer
-from jaxsens.phases import Phases, grokking_phases, half_way, running_median
 from jaxsens.training import Trainer
 
 # The Fourier measures of Nanda et al., and how a figure calls them.

@@ -3,7 +3,7 @@
 A token is a patch of 16 x 16 pixels, every one of them is replaced 5 times, and the noise has
 variance 15 **on pixels in [-1, 1]** for both networks, whatever units each was trained in. The
 paper prints 0.0191 and 0.0342 on 20,000 images, for networks of 85 % accuracy that it does not name
-further; `jaxsens.models.hub` says which published weights come near.
+further; `jaxsens.weights.hub` says which published weights come near.
 
 Images stream through in batches, each recorded as counts of changed decisions: the counts add up
 exactly, and --resume goes on behind the last batch. ViT-L/16 takes 20 million forward passes for
@@ -24,15 +24,15 @@ import numpy as np
 from flax import nnx
 
 import jaxsens
-from experiments.common.cli import Common, UserError, run
-from experiments.common.imagenet_report import RANDOM, summary
-from experiments.common.imagenet_report import draw as draw
-from experiments.common.progress import Progress
-from experiments.common.record import RunRecord
+from experiments.run.cli import Common, UserError, run
+from experiments.run.progress import Progress
+from experiments.run.record import RunRecord
+from experiments.vision.imagenet_report import RANDOM, summary
+from experiments.vision.imagenet_report import draw as draw
 from jaxsens import models
-from jaxsens.data.imagenet import Images, batches, open_images
-from jaxsens.models.hub import Published, fetch, on_pixels, published
-from jaxsens.models.pretrained import load_pretrained
+from jaxsens.data.images.imagenet import Images, batches, open_images
+from jaxsens.weights.hub import Published, fetch, on_pixels, published
+from jaxsens.weights.pretrained import load_pretrained
 
 PAPER = {"vit-l16": 0.0191, "convnextv2-tiny": 0.0342}
 PAPER_VARIANCE = 15.0

@@ -17,11 +17,11 @@ import optax
 from flax import nnx
 
 import jaxsens
-from experiments.common import report
-from experiments.common.cli import Common, UserError, run
-from experiments.common.data import check_batch, part_to_measure, subset
-from experiments.common.record import RunRecord
-from experiments.common.training import Schedule, sensitivity_measure, train_and_measure
+from experiments.run import report
+from experiments.run.cli import Common, UserError, run
+from experiments.run.data import check_batch, part_to_measure, subset
+from experiments.run.record import RunRecord
+from experiments.run.training import Schedule, sensitivity_measure, train_and_measure
 from jaxsens import models
 from jaxsens.data import load
 from jaxsens.training import Split, Trainer

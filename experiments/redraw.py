@@ -6,8 +6,8 @@ from pathlib import Path
 
 import tyro
 
-from experiments.common.cli import UserError, run
-from experiments.common.record import RunRecord
+from experiments.run.cli import UserError, run
+from experiments.run.record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,15 +19,15 @@ from flax import nnx
 from jax import Array
 
 import jaxsens
-from experiments.common import report
-from experiments.common.cli import Common, UserError, run
-from experiments.common.record import RunRecord
-from experiments.common.training import Schedule, train_and_measure
+from experiments.run import report
+from experiments.run.cli import Common, UserError, run
+from experiments.run.record import RunRecord
+from experiments.run.training import Schedule, train_and_measure
 from jaxsens import boolean
 from jaxsens.data.algorithmic import sparse_parity
 from jaxsens.losses import logistic
+from jaxsens.measures.fourier import fourier_weight
 from jaxsens.models.bit_transformer import READOUTS, BitTransformer
-from jaxsens.progress import fourier_weight
 from jaxsens.training import Trainer
 
 PAPER = (

@@ -19,10 +19,10 @@ from flax import nnx
 from jax import Array
 
 import jaxsens
-from experiments.common import report
-from experiments.common.cli import Common, UserError, run
-from experiments.common.record import RunRecord
-from experiments.common.training import Schedule, train_and_measure
+from experiments.run import report
+from experiments.run.cli import Common, UserError, run
+from experiments.run.record import RunRecord
+from experiments.run.training import Schedule, train_and_measure
 from jaxsens.data.synthetic import KINDS, SparseFrequent, vote
 from jaxsens.losses import logistic
 from jaxsens.models.single_head import SingleHead

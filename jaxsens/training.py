@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, PyTree
 
 from jaxsens._check import positive_int
 from jaxsens._model import inference
+from jaxsens.data.split import Split as Split
 
 # augment(inputs, key) -> inputs of the same shape, a fresh draw at every step
 Augment = Callable[[Array, Array], Array]
@@ -21,13 +22,6 @@ Augment = Callable[[Array, Array], Array]
 Loss = Callable[
     [Any, Array, Array, nnx.Rngs | None], tuple[Float[Array, " B"], Mapping[str, Array]]
 ]
-
-
-class Split(NamedTuple):
-    """Examples and what is to be predicted, batch first."""
-
-    inputs: np.ndarray | Array
-    labels: np.ndarray | Array
 
 
 class State(NamedTuple):

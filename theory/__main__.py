@@ -14,8 +14,8 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from experiments.common import cli
-from experiments.common.record import write_whole
+from experiments.run import cli
+from experiments.run.record import write_whole
 
 from .architecture import Architecture
 from .dot_product import DegreeSpectrum, dot_product_spectrum

@@ -5,7 +5,7 @@ from typing import Any
 import tyro
 
 from experiments.benchmark import grokking, models, sensitivity, theory
-from experiments.common import cli
+from experiments.run import cli
 
 BENCHMARKS = {
     "grokking": grokking,

@@ -20,9 +20,9 @@ import optax
 from flax import nnx
 
 from experiments.benchmark.timing import Contender, against, rates
-from experiments.common.cli import UserError
-from experiments.common.record import provenance, to_json, write_whole
-from experiments.common.report import table
+from experiments.run.cli import UserError
+from experiments.run.record import provenance, to_json, write_whole
+from experiments.run.report import table
 from jaxsens.data.algorithmic import modular_addition
 from jaxsens.losses import precise_cross_entropy
 from jaxsens.models.one_layer import OneLayerTransformer

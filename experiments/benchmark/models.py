@@ -28,9 +28,9 @@ from flax import nnx
 import jaxsens
 from experiments import cifar, fashion_mnist
 from experiments.benchmark.timing import Contender, against, rates
-from experiments.common.cli import UserError
-from experiments.common.record import provenance, to_json, write_whole
-from experiments.common.report import table
+from experiments.run.cli import UserError
+from experiments.run.record import provenance, to_json, write_whole
+from experiments.run.report import table
 from jaxsens import Gaussian, Patches, models
 from jaxsens._model import inference
 from jaxsens.training import Split, Trainer

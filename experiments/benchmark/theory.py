@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.cli import UserError
-from experiments.common.report import table
+from experiments.run.cli import UserError
+from experiments.run.report import table
 from theory.architecture import Architecture
 
 NETWORKS = {

@@ -5,7 +5,7 @@ import numpy as np
 from jax import Array
 
 from jaxsens.data.dataset import DataError
-from jaxsens.training import Split
+from jaxsens.data.split import Split
 
 
 def modular_addition(modulus: int, *, train_fraction: float, key: Array) -> tuple[Split, Split]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxsens.training import Split
+from jaxsens.data.split import Split
 
 # Twice CIFAR-10, and more than SVHN: bounds what a file from outside can ask of the memory.
 MAX_BYTES = 2**28

@@ -8,7 +8,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from jaxsens.data.dataset import DataError
-from jaxsens.training import Split
+from jaxsens.data.split import Split
 
 SPARSE = (0, 1)  # the token for label +1 and the one for label -1
 KINDS = ("sparse", "frequent", "irrelevant")

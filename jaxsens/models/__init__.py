@@ -13,11 +13,11 @@ from jaxsens.models.convmixer import ConvMixer as ConvMixer
 from jaxsens.models.convnextv2 import ConvNeXtV2 as ConvNeXtV2
 from jaxsens.models.densenet import DenseNet as DenseNet
 from jaxsens.models.mlp import MLP as MLP
-from jaxsens.models.pretrained import load_pretrained as load_pretrained
 from jaxsens.models.resnet import ResNet as ResNet
 from jaxsens.models.vit import ViT as ViT
 from jaxsens.models.vit_simple import ViTSimple as ViTSimple
 from jaxsens.models.vit_small import ViTSmall as ViTSmall
+from jaxsens.weights.pretrained import load_pretrained as load_pretrained
 
 # A name is an architecture and the widths it starts from; `create` may override each of them.
 _ARCHITECTURES: dict[str, tuple[Callable[..., nnx.Module], Mapping[str, Any]]] = {

@@ -91,8 +91,8 @@ def small(name, batches=2, batch=3):
     import jax
     from flax import nnx
 
+    from jaxsens.data.split import Split
     from jaxsens.models import create
-    from jaxsens.training import Split
 
     architecture, settings = models.NETWORKS[name]
     size = settings["image_size"]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from experiments.common.cli import Common, UserError, parse, run
+from experiments.run.cli import Common, UserError, parse, run
 from jaxsens.checkpoints import CheckpointError
 from jaxsens.data import DataError
 

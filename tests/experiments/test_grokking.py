@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import grokking
-from experiments.common.cli import UserError
-from experiments.common.record import RunRecord
+from experiments.run.cli import UserError
+from experiments.run.record import RunRecord
 
 SMALL = grokking.Config(
     seeds=2, epochs=12, every=2, save_every=4, snapshot_every=4, modulus=7, train_fraction=0.6

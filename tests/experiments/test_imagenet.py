@@ -13,10 +13,11 @@ from witnesses.small_imagenet import RUN, TINY, shrink, tree
 
 import jaxsens
 from experiments import imagenet, redraw
-from experiments.common import imagenet_report, report
+from experiments.run import report
+from experiments.vision import imagenet_report
 from jaxsens import models
-from jaxsens.data.imagenet import open_images, square
-from jaxsens.models.pretrained import load_pretrained
+from jaxsens.data.images.imagenet import open_images, square
+from jaxsens.weights.pretrained import load_pretrained
 
 FILES = {"config.json", "metrics.jsonl", "result.json", "imagenet.png"}
 

@@ -6,7 +6,7 @@ from witnesses.commands import execute
 from witnesses.small_imagenet import RUN, tree
 
 from experiments import imagenet
-from jaxsens.models import hub
+from jaxsens.weights import hub
 
 pytestmark = pytest.mark.usefixtures("small")
 

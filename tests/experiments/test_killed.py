@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from experiments import mnist
-from experiments.common import record
+from experiments.run import record
 from jaxsens import checkpoints
 
 EPOCHS, KILLS = 60, 20

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from experiments.common import progress as module
-from experiments.common.progress import Progress
+from experiments.run import progress as module
+from experiments.run.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.common import record as module
-from experiments.common.cli import UserError
-from experiments.common.record import RunRecord, provenance, to_json, write_whole
+from experiments.run import record as module
+from experiments.run.cli import UserError
+from experiments.run.record import RunRecord, provenance, to_json, write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +144,7 @@ def test_a_default_directory_names_experiment_and_time(tmp_path, monkeypatch):
 
 
 SHOW = """
-from experiments.common.record import provenance
+from experiments.run.record import provenance
 print(provenance()["command"])
 """
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.common import report
+from experiments.run import report
 
 
 def test_pooled_error_joins_both_sources():

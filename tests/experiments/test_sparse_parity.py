@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from experiments import sparse_parity
-from experiments.common.cli import UserError
-from experiments.common.record import RunRecord
+from experiments.run.cli import UserError
+from experiments.run.record import RunRecord
 
 SMALL = sparse_parity.Config(
     setting=("300,50,8,1e-2,0", "300,50,8,1e-2,1"),

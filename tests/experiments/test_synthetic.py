@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from experiments import synthetic
-from experiments.common.cli import UserError, parse
-from experiments.common.record import RunRecord
+from experiments.run.cli import UserError, parse
+from experiments.run.record import RunRecord
 from jaxsens.data import DataError
 from jaxsens.data.synthetic import SparseFrequent
 from jaxsens.models.single_head import SingleHead

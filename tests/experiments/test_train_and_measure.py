@@ -10,9 +10,9 @@ import optax
 import pytest
 from flax import nnx
 
-from experiments.common.cli import UserError
-from experiments.common.record import RunRecord
-from experiments.common.training import Schedule, sensitivity_measure, train_and_measure
+from experiments.run.cli import UserError
+from experiments.run.record import RunRecord
+from experiments.run.training import Schedule, sensitivity_measure, train_and_measure
 from jaxsens import Gaussian, Patches, checkpoints
 from jaxsens.training import Split, Trainer
 

@@ -13,7 +13,9 @@ from witnesses.commands import execute, one_line, read, timeless
 
 import jaxsens
 from experiments import cifar, fashion_mnist, redraw, svhn
-from experiments.common import vision, vision_options, vision_report
+from experiments.vision import options as vision_options
+from experiments.vision import report as vision_report
+from experiments.vision import run as vision
 from jaxsens import checkpoints, models
 from jaxsens.data import load
 

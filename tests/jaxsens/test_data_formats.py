@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 from witnesses import vision_files as files
 
-from jaxsens.data import DataError, ImageTree, idx, load, normalise
+from jaxsens.data import DataError, ImageTree, load, normalise
+from jaxsens.data.files import idx
 
 GREY = (28, 28, 1)
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsens.data import DataError, imagenet
-from jaxsens.data.imagenet import batches, open_images, square
+from jaxsens.data import DataError
+from jaxsens.data.images import imagenet
+from jaxsens.data.images.imagenet import batches, open_images, square
 
 SYNSETS = [f"n{i:08d}" for i in range(7, 7 + 3 * imagenet.CLASSES, 3)]
 
@@ -213,7 +214,7 @@ class Hidden(PathFinder):
 sys.meta_path[sys.meta_path.index(PathFinder)] = Hidden
 import numpy as np
 from jaxsens.data import DataError
-from jaxsens.data.imagenet import batches, open_images
+from jaxsens.data.images.imagenet import batches, open_images
 
 images = open_images("tfds", "train")
 assert (len(images), images.labelled) == (7, True)
@@ -257,7 +258,7 @@ def test_without_tensorflow_datasets_is_one_line(monkeypatch):
 def test_imagenet_that_was_not_prepared_is_one_line(tmp_path):
     code = """
     from jaxsens.data import DataError
-    from jaxsens.data.imagenet import open_images
+    from jaxsens.data.images.imagenet import open_images
     try:
         open_images("tfds", "train")
     except DataError as error:

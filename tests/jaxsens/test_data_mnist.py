@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from jaxsens.data import DataError, load, normalise
-from jaxsens.data.idx import read_idx
+from jaxsens.data.files.idx import read_idx
 
 
 def idx(array):

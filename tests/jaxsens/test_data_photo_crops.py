@@ -10,7 +10,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from jaxsens.data import DataError, load, normalise, photo_crops
+from jaxsens.data import DataError, load, normalise
+from jaxsens.data.images import photo_crops
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import types
 import pytest
 
 from jaxsens.data import DataError, load
-from jaxsens.data.tensorflow_datasets import _reach, load_images
+from jaxsens.data.images.tensorflow_datasets import _reach, load_images
 
 # What the subprocesses share: TensorFlow cannot be found, whether it is installed or not.
 HIDE = """
@@ -66,7 +66,7 @@ Mnist(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
 READ = """
 import numpy as np
 from jaxsens.data import load
-from jaxsens.data.tensorflow_datasets import load_images
+from jaxsens.data.images.tensorflow_datasets import load_images
 
 data = load("mnist", "tfds")
 for part, count in ((data.train, 30), (data.test, 12)):

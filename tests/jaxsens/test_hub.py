@@ -11,8 +11,8 @@ import pytest
 
 from jaxsens import models
 from jaxsens.checkpoints import CheckpointError
-from jaxsens.models import hub
-from jaxsens.models.hub import PUBLISHED, fetch, on_pixels, published
+from jaxsens.weights import hub
+from jaxsens.weights.hub import PUBLISHED, fetch, on_pixels, published
 
 BODY = np.random.default_rng(0).bytes(3 * 2**20 + 5)
 SHA = hashlib.sha256(BODY).hexdigest()

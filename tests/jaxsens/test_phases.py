@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxsens.phases import grokking_phases, half_way, running_median
+from jaxsens.measures.phases import grokking_phases, half_way, running_median
 
 EPOCHS = np.arange(0, 10001, 10)
 

@@ -20,7 +20,7 @@ from witnesses.small_weights import (
 
 from jaxsens import models
 from jaxsens.checkpoints import CheckpointError
-from jaxsens.models.pretrained import load_pretrained
+from jaxsens.weights.pretrained import load_pretrained
 
 IMAGENET = {"image_size": 224, "patch_size": 16, "channels": 3, "classes": 1000}
 # Layout: our model, its statement in PyTorch, and what only that takes.

@@ -7,7 +7,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from jaxsens import boolean, progress
+from jaxsens import boolean
+from jaxsens.measures import fourier as progress
 
 P = 11
 

@@ -10,8 +10,8 @@ import pytest
 from witnesses.small_weights import abstract, npz, refused, safetensors, vit_arrays
 
 from jaxsens.checkpoints import CheckpointError
-from jaxsens.models.pretrained import load_pretrained
-from jaxsens.weight_files import open_weights
+from jaxsens.weights.files import open_weights
+from jaxsens.weights.pretrained import load_pretrained
 
 
 def test_a_column_major_npz_is_read(tmp_path):

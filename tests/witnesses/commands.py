@@ -3,7 +3,7 @@
 import json
 import sys
 
-from experiments.common import cli
+from experiments.run import cli
 
 
 def execute(module, *args):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from experiments import imagenet
 from jaxsens import models
-from jaxsens.models import hub
+from jaxsens.weights import hub
 
 TINY = hub.Published("vit-ti16", 32, "timm/none", 1.0, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), 0.875)
 WIDTHS = {"depth": 1, "heads": 2, "dim": 24, "mlp_dim": 32}

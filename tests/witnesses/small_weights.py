@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxsens import models
 from jaxsens.checkpoints import CheckpointError
-from jaxsens.models.pretrained import load_pretrained
+from jaxsens.weights.pretrained import load_pretrained
 
 SIZES = {"image_size": 16, "patch_size": 4, "channels": 3, "classes": 5}
 WIDTHS = {

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from experiments.common.cli import UserError
+from experiments.run.cli import UserError
 
 PACKAGES = ("jaxsens", "jax", "jaxlib", "flax", "optax", "numpy")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.cli import UserError
-from experiments.common.record import write_whole
+from experiments.run.cli import UserError
+from experiments.run.record import write_whole
 
 Lines = Sequence[Mapping[str, Any]]
 STYLE = {

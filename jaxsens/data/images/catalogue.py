@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsens.data import cifar, folder_arrays, idx, npz, photo_crops, svhn
-from jaxsens.data import mnist as digits
-from jaxsens.data import tensorflow_datasets as tfds
 from jaxsens.data.dataset import DataError, Dataset, Raw, image_split
+from jaxsens.data.files import idx, npz
+from jaxsens.data.images import cifar, folder_arrays, photo_crops, svhn
+from jaxsens.data.images import mnist as digits
+from jaxsens.data.images import tensorflow_datasets as tfds
 
 
 class Kind(NamedTuple):

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import report
-from experiments.common.record import RunRecord
+from experiments.run import report
+from experiments.run.record import RunRecord
 
 RANDOM = "RANDOM"  # the name of weights that nobody trained
 LABELS = {

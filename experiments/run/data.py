@@ -3,8 +3,8 @@
 import numpy as np
 from jax import Array
 
-from experiments.common.cli import UserError
-from jaxsens.training import Split
+from experiments.run.cli import UserError
+from jaxsens.data.split import Split
 
 
 def subset(split: Split, count: int | None, option: str) -> Split:
@@ -15,7 +15,7 @@ def subset(split: Split, count: int | None, option: str) -> Split:
     if not 1 <= count <= total:
         raise UserError(f"{option} must lie between 1 and {total}, got {count}")
     chosen = np.random.default_rng(0).permutation(total)[:count]
-    return Split(split.inputs[chosen], split.labels[chosen])
+    return split.take(chosen)
 
 
 def part_to_measure(train: Split, count: int | None) -> np.ndarray | Array:

@@ -14,8 +14,8 @@ from flax import nnx
 from jax import Array
 
 import jaxsens
-from experiments.common.progress import Progress
-from experiments.common.record import RunRecord
+from experiments.run.progress import Progress
+from experiments.run.record import RunRecord
 from jaxsens import checkpoints
 from jaxsens.training import Split, State, Trainer, fit
 

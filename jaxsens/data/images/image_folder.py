@@ -14,8 +14,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from jaxsens.data.bounded import WholeFile
 from jaxsens.data.dataset import DataError, reason, shown
+from jaxsens.data.files.bounded import WholeFile
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Named by what a file starts with, not by its name: ImageNet has a PNG called .JPEG. Opening the

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxsens.data.bounded import Stream
 from jaxsens.data.dataset import DataError, Raw, reason, shown
-from jaxsens.data.restricted_pickle import Array, loads
+from jaxsens.data.files.bounded import Stream
+from jaxsens.data.files.restricted_pickle import Array, loads
 
 PIXELS = 32 * 32 * 3
 MAX_BATCH = 2**26  # a batch of 10,000 is 31 MB

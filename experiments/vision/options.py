@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from experiments.common.cli import Common, UserError
+from experiments.run.cli import Common, UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import report
-from experiments.common.record import RunRecord
+from experiments.run import report
+from experiments.run.record import RunRecord
 
 Lines = Sequence[Mapping[str, Any]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxsens.data.dataset import MAX_BYTES, DataError, Raw, shown
-from jaxsens.data.image_folder import ImageTree
+from jaxsens.data.images.image_folder import ImageTree
 
 MODES = {1: "L", 3: "RGB"}
 

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from jaxsens.data import photo_crops
 from jaxsens.data.dataset import DataError, normalise, reason
-from jaxsens.data.image_folder import ImageTree, decode
+from jaxsens.data.images import photo_crops
+from jaxsens.data.images.image_folder import ImageTree, decode
 
 CLASSES = 1000
 SYNSET = re.compile(r"n\d{8}")  # a WordNet id, the name of a class folder

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxsens.data.bounded import WholeFile
 from jaxsens.data.dataset import MAX_BYTES, DataError, Raw, reason
+from jaxsens.data.files.bounded import WholeFile
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 

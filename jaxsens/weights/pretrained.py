@@ -12,7 +12,7 @@ from flax import nnx
 from jaxsens.checkpoints import CheckpointError
 from jaxsens.models.convnextv2 import ConvNeXtV2
 from jaxsens.models.vit import ViT
-from jaxsens.weight_files import Stored, open_weights, shown
+from jaxsens.weights.files import Stored, open_weights, shown
 
 Model = TypeVar("Model", ViT, ConvNeXtV2)
 

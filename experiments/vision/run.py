@@ -16,12 +16,12 @@ import optax
 from flax import nnx
 
 import jaxsens
-from experiments.common import vision_report
-from experiments.common.cli import UserError
-from experiments.common.data import check_batch, part_to_measure, subset
-from experiments.common.record import RunRecord
-from experiments.common.training import Schedule, sensitivity_measure, train_and_measure
-from experiments.common.vision_options import Config, Task, Variant, variants
+from experiments.run.cli import UserError
+from experiments.run.data import check_batch, part_to_measure, subset
+from experiments.run.record import RunRecord
+from experiments.run.training import Schedule, sensitivity_measure, train_and_measure
+from experiments.vision import report as vision_report
+from experiments.vision.options import Config, Task, Variant, variants
 from jaxsens import augment, models
 from jaxsens.data import load
 from jaxsens.training import Trainer

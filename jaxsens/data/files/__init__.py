@@ -1,0 +1,1 @@
+"""Readers of file formats from outside: bounded, without pickle of arbitrary objects."""

@@ -1,0 +1,1 @@
+"""Published weights: files, their layouts, and the hub they come from."""
