@@ -1,15 +1,15 @@
 """Grokking: a one-layer transformer learns to add modulo a prime (paper A, Section 7).
 
 Full-batch AdamW on 30 % of all pairs (a, b). The network first memorises; much later it
-generalises. Sensitivity adds N(0, 0.1^2) to the embedding of one number at a time, on the training
-pairs.
+generalises. Sensitivity adds N(0, 0.1^2) on the training pairs: to the embeddings of both numbers
+at once, as the published code does, and beside it to one number at a time, as in Def. 4.1.
 """
 
 import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,12 @@ MEASURES = {
     "excluded_loss": "excluded",
     "embedding_gini": "Gini",
 }
+# Field of the record, what is perturbed, and how a figure calls it.
+PERTURBED = {
+    "sensitivity": (jaxsens.Whole(), "both numbers at once"),
+    "sensitivity_one": (jaxsens.Positions(), "one number at a time"),
+}
+BETA2 = {"published": 0.999, "nanda": 0.98}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +75,16 @@ class Config(Common):
     """Step size of AdamW."""
     weight_decay: float = 1.0
     """Weight decay of AdamW, on every parameter."""
-    beta2: float = 0.98
-    """Decay of AdamW's second moment; the first moment's is 0.9."""
+    start: Literal["published", "nanda"] = "published"
+    """Initial weights: PyTorch's defaults with an embedding of N(0, 1), as in the published code,
+    or the smaller ones of Nanda et al., with which sensitivity does not rise before the jump."""
+    beta2: float | None = None
+    """Decay of AdamW's second moment; None for 0.999 (published) or 0.98 (nanda). The first
+    moment's is 0.9."""
     variance: float = 0.01
     """Variance (not standard deviation) of the noise on a number's embedding."""
     repeats: int = 1
-    """Fresh draws for each number of each training pair, at each measurement."""
+    """Fresh draws for each training pair (and each of its numbers), at each measurement."""
 
     def check(self) -> None:
         """Raise UserError for options that cannot be right."""
@@ -101,7 +111,7 @@ class Config(Common):
                 )
         if not self.weight_decay >= 0:
             raise UserError(f"--weight-decay must be 0 or more, got {self.weight_decay}")
-        if not 0 < self.beta2 < 1:
+        if self.beta2 is not None and not 0 < self.beta2 < 1:
             raise UserError(f"--beta2 must lie between 0 and 1, got {self.beta2}")
 
 
@@ -123,7 +133,11 @@ def main(config: Config) -> None:
     seeds = range(config.seed, config.seed + config.seeds)
     trainer = Trainer(
         [build(config, seed) for seed in seeds],
-        optax.adamw(config.learning_rate, b2=config.beta2, weight_decay=config.weight_decay),
+        optax.adamw(
+            config.learning_rate,
+            b2=BETA2[config.start] if config.beta2 is None else config.beta2,
+            weight_decay=config.weight_decay,
+        ),
         batch_size=None,
         loss=precise_cross_entropy,
     )
@@ -159,7 +173,10 @@ def main(config: Config) -> None:
 def build(config: Config, seed: int) -> OneLayerTransformer:
     """The network of this experiment."""
     return OneLayerTransformer(
-        modulus=config.modulus, residual=config.residual, rngs=nnx.Rngs(seed)
+        modulus=config.modulus,
+        residual=config.residual,
+        start=config.start,
+        rngs=nnx.Rngs(seed),
     )
 
 
@@ -176,17 +193,20 @@ def _norm(params: Any) -> Array:
 def embedding_sensitivity(
     model: OneLayerTransformer, key: Array, *, pairs: np.ndarray, variance: float, repeats: int
 ) -> dict[str, float]:
-    """Sensitivity to noise on the embedding of a or of b."""
-    estimate = jaxsens.sensitivity(
-        model.from_embeddings,
-        model.embed(pairs),
-        key=key,
-        tokens=jaxsens.Positions(),
-        noise=jaxsens.Gaussian(variance),
-        repeats=repeats,
-        batch_size=4096,
-    )
-    return {"sensitivity": estimate.value, "sensitivity_stderr": estimate.stderr}
+    """Sensitivity to noise on the embeddings of a and b together, and of one of them."""
+    line = {}
+    for number, (name, (tokens, _)) in enumerate(PERTURBED.items()):
+        estimate = jaxsens.sensitivity(
+            model.from_embeddings,
+            model.embed(pairs),
+            key=jax.random.fold_in(key, number),
+            tokens=tokens,
+            noise=jaxsens.Gaussian(variance),
+            repeats=repeats,
+            batch_size=4096,
+        )
+        line |= {name: estimate.value, f"{name}_stderr": estimate.stderr}
+    return line
 
 
 def keep_weights(epoch: int, models: Any, *, directory: Path, every: int) -> None:
@@ -287,7 +307,7 @@ def draw(record: RunRecord) -> None:
     kept = [line for line in result["progress"] if line["epoch"] > 0]
     shown = {
         "accuracy": {"train_accuracy": "train", "test_accuracy": "test"},
-        "sensitivity": {"sensitivity": "sensitivity"},
+        "sensitivity": {name: label for name, (_, label) in PERTURBED.items() if name in lines[0]},
         "weight norm": {"weight_norm": "norm"},
         "cross-entropy": {
             "train_loss": "train",
@@ -304,8 +324,8 @@ def draw(record: RunRecord) -> None:
             for i, seed in enumerate(seeds):
                 epochs, values = report.curve(source, field, seed=seed)
                 style = {"color": f"C{number}", "linewidth": 0.8, "alpha": 1.0 if i == 0 else 0.4}
-                if field == "sensitivity":
-                    panel.plot(epochs, values[0], color="C0", linewidth=0.4, alpha=0.3)
+                if field in PERTURBED:
+                    panel.plot(epochs, values[0], color=style["color"], linewidth=0.4, alpha=0.3)
                     values = running_median(values[0], 15)[None]
                 panel.plot(epochs, values[0], label=label if i == 0 else None, **style)
         panel.set_ylabel(title)

@@ -90,7 +90,7 @@ def ours(models: list[OneLayerTransformer], train: Split, epochs: int) -> Callab
     """Train the models together for some epochs, from where the last call stopped."""
     trainer = Trainer(
         models,
-        optax.adamw(1e-3, b2=0.98, weight_decay=1.0),
+        optax.adamw(1e-3, weight_decay=1.0),
         batch_size=None,
         loss=precise_cross_entropy,
     )
@@ -116,4 +116,4 @@ def theirs(
     arrays = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
     network = witness[kind](model.modulus).load(arrays)
     pairs, labels = (torch.tensor(np.asarray(part), dtype=torch.long) for part in train)
-    return lambda: witness["train"](network, pairs, labels, epochs)
+    return lambda: witness["train"](network, pairs, labels, epochs, beta2=0.999)

@@ -27,7 +27,8 @@ def test_a_run_leaves_its_record_and_a_resumed_one_the_same(tmp_path, capsys, mo
     whole, out = run(dataclasses.replace(SMALL, out=tmp_path / "whole"), capsys)
     lines = whole.read_metrics()
     assert [line["epoch"] for line in lines if line["seed"] == 43] == list(range(0, 13, 2))
-    assert {"sensitivity", "sensitivity_stderr", "weight_norm", "test_loss"} <= set(lines[0])
+    assert {"sensitivity", "sensitivity_one", "sensitivity_one_stderr"} <= set(lines[0])
+    assert {"sensitivity_stderr", "weight_norm", "test_loss"} <= set(lines[0])
     progress = whole.read("result.json")["progress"]
     assert [line["epoch"] for line in progress if line["seed"] == 42] == [0, 4, 8, 12]
     assert "lead" in out

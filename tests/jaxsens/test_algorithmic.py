@@ -86,25 +86,48 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
+@pytest.mark.parametrize("start", ["published", "nanda"])
 @pytest.mark.parametrize("residual", [False, True])
-def test_one_layer_transformer_is_the_full_transformer_read_at_the_last_position(residual):
+def test_one_layer_transformer_is_the_full_transformer_read_at_the_last_position(residual, start):
     model = OneLayerTransformer(
-        modulus=7, dim=8, heads=2, hidden=12, residual=residual, rngs=nnx.Rngs(0)
+        modulus=7, dim=8, heads=2, hidden=12, residual=residual, start=start, rngs=nnx.Rngs(0)
     )
     rng = np.random.default_rng(0)
-    for name in ("positions", "up_bias", "down_bias"):  # they start at 0, which would hide them
-        parameter = getattr(model, name)
+    biases = ("query_bias", "value_bias", "out_bias", "unembedding_bias")
+    for name in ("positions", "up_bias", "down_bias", *(biases if start == "published" else ())):
+        parameter = getattr(model, name)  # they start at 0, which would hide them
         parameter[...] = jnp.asarray(rng.normal(size=parameter[...].shape), jnp.float32)
     w = {k: np.asarray(v, np.float64) for k, v in nnx.to_pure_dict(nnx.state(model)).items()}
+    affine = lambda x, name: x @ w[name] + w.get(name + "_bias", 0.0)  # noqa: E731
     pairs = np.array([[0, 0], [3, 5], [6, 1]])
     for pair, found in zip(pairs, run(model, pairs), strict=True):
         x = w["embedding"][[*pair, 7]] + w["positions"]
-        q, k, v = (np.split(x @ w[name], 2, axis=1) for name in ("query", "key", "value"))
+        q, k, v = (np.split(affine(x, name), 2, axis=1) for name in ("query", "key", "value"))
         heads = [softmax(a @ b.T / 2.0) @ c for a, b, c in zip(q, k, v, strict=True)]
-        z = np.concatenate(heads, axis=1) @ w["out"] + (x if residual else 0)
-        out = np.maximum(z @ w["up"] + w["up_bias"], 0) @ w["down"] + w["down_bias"]
-        logits = (out + (z if residual else 0)) @ w["unembedding"]
+        z = affine(np.concatenate(heads, axis=1), "out") + (x if residual else 0)
+        out = affine(np.maximum(affine(z, "up"), 0), "down")
+        logits = affine(out + (z if residual else 0), "unembedding")
         np.testing.assert_allclose(found, logits[-1], rtol=2e-4, atol=2e-4)
+
+
+def test_the_published_start_has_pytorchs_scales():
+    model = OneLayerTransformer(modulus=113, rngs=nnx.Rngs(0))
+    w = {k: np.asarray(v) for k, v in nnx.to_pure_dict(nnx.state(model, nnx.Param)).items()}
+    uniform = {
+        "query": (1.5 / 128) ** 0.5, "key": (1.5 / 128) ** 0.5, "value": (1.5 / 128) ** 0.5,
+        "out": 128**-0.5, "up": 128**-0.5, "up_bias": 128**-0.5, "down": 512**-0.5,
+        "down_bias": 512**-0.5, "unembedding": 128**-0.5, "unembedding_bias": 128**-0.5,
+    }  # fmt: skip
+    for name, bound in uniform.items():
+        assert np.abs(w[name]).max() <= bound
+        spread = bound / 3**0.5
+        # Kurtosis 1.8: the variance of n draws has a relative error of sqrt(0.8 / n).
+        assert w[name].std() == pytest.approx(spread, rel=5 * (0.8 / w[name].size) ** 0.5 / 2)
+    assert w["embedding"].std() == pytest.approx(1, abs=5 / (2 * 114 * 128) ** 0.5)
+    for name in set(w) - set(uniform) - {"embedding"}:
+        assert not w[name].any()
+    norm = np.sqrt(sum(np.square(v.astype(float)).sum() for v in w.values()))
+    assert norm == pytest.approx(122.6, abs=2)
 
 
 @pytest.mark.parametrize("readout", ["cls", "mean"])

@@ -15,12 +15,12 @@ torch = pytest.importorskip("torch")
 from witnesses import torch_one_layer  # noqa: E402
 
 
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("start", "residual"), [("published", False), ("nanda", True)])
 @pytest.mark.parametrize("kind", ["OneLayerTransformer", "LastPosition"])
-def test_ten_steps_of_adamw_agree_with_pytorch(residual, kind):
+def test_ten_steps_of_adamw_agree_with_pytorch(start, residual, kind):
     train, test = modular_addition(11, train_fraction=0.5, key=jax.random.key(0))
     model = OneLayerTransformer(
-        modulus=11, dim=16, heads=4, hidden=32, residual=residual, rngs=nnx.Rngs(0)
+        modulus=11, dim=16, heads=4, hidden=32, residual=residual, start=start, rngs=nnx.Rngs(0)
     )
     arrays = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
     network = getattr(torch_one_layer, kind)(11, 16, 4, 32, residual).load(arrays)

@@ -24,27 +24,32 @@ class OneLayerTransformer(nn.Module):
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
 
+        for name in ("query_bias", "value_bias", "out_bias", "unembedding_bias"):
+            self.register_parameter(name, None)
+
     def load(self, arrays):
-        """Take the arrays of the same names."""
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                parameter.copy_(torch.tensor(arrays[name]))
+        """Take the arrays of the same names; biases that are not among them stay out."""
+        for name, array in arrays.items():
+            setattr(self, name, nn.Parameter(torch.tensor(array)))
         return self
+
+    def linear(self, x, name):
+        return nn.functional.linear(x, getattr(self, name).T, getattr(self, name + "_bias", None))
 
     def forward(self, pairs):
         n = len(pairs)
         equals = torch.full((n, 1), self.modulus)
         x = self.embedding[torch.cat([pairs, equals], 1)] + self.positions
         q, k, v = (
-            (x @ w).view(n, 3, self.heads, -1).transpose(1, 2)
-            for w in (self.query, self.key, self.value)
+            self.linear(x, w).view(n, 3, self.heads, -1).transpose(1, 2)
+            for w in ("query", "key", "value")
         )
         mixed = nn.functional.scaled_dot_product_attention(q, k, v)
-        z = mixed.transpose(1, 2).reshape(n, 3, -1) @ self.out
+        z = self.linear(mixed.transpose(1, 2).reshape(n, 3, -1), "out")
         if self.residual:
             z = z + x
-        y = torch.relu(z @ self.up + self.up_bias) @ self.down + self.down_bias
-        return ((y + z if self.residual else y) @ self.unembedding)[:, -1]
+        y = self.linear(torch.relu(self.linear(z, "up")), "down")
+        return self.linear(y + z if self.residual else y, "unembedding")[:, -1]
 
 
 class LastPosition(OneLayerTransformer):
@@ -55,14 +60,16 @@ class LastPosition(OneLayerTransformer):
         x = self.embedding[pairs] + self.positions[:2]
         equals = (self.embedding[self.modulus] + self.positions[2]).expand(n, 1, dim)
         x = torch.cat([x, equals], 1)
-        q = (x[:, -1:] @ self.query).view(n, 1, self.heads, -1).transpose(1, 2)
-        k, v = ((x @ w).view(n, 3, self.heads, -1).transpose(1, 2) for w in (self.key, self.value))
+        q = self.linear(x[:, -1:], "query").view(n, 1, self.heads, -1).transpose(1, 2)
+        k, v = (
+            self.linear(x, w).view(n, 3, self.heads, -1).transpose(1, 2) for w in ("key", "value")
+        )
         mixed = nn.functional.scaled_dot_product_attention(q, k, v)
-        z = mixed.reshape(n, dim) @ self.out
+        z = self.linear(mixed.reshape(n, dim), "out")
         if self.residual:
             z = z + x[:, -1]
-        y = torch.relu(z @ self.up + self.up_bias) @ self.down + self.down_bias
-        return (y + z if self.residual else y) @ self.unembedding
+        y = self.linear(torch.relu(self.linear(z, "up")), "down")
+        return self.linear(y + z if self.residual else y, "unembedding")
 
 
 def train(network, pairs, labels, epochs, learning_rate=1e-3, weight_decay=1.0, beta2=0.98):
