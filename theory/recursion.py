@@ -67,18 +67,37 @@ def ck_ntk(
         raise ValueError(f"x and y must have the same d, got {x.shape[1]} and {y.shape[1]}")
     p = architecture.check(x.shape[1])
     t = architecture.tokens
-    layers = list(_layers(architecture))
     tokens_x, tokens_y = x.reshape(-1, t, p), y.reshape(-1, t, p)
     ck, ntk = np.empty((len(x), len(y))), np.empty((len(x), len(y)))
     for rows, columns in tiles(len(x), len(y), t):
         state = _input(tokens_x[rows], tokens_y[columns])
-        for layer in layers:
-            state = layer(state)
-        # `left` and `right` are not read out: only the cross kernel is asked for.
-        k, theta = (_readout(architecture, a) for a in (state.k, state.theta))
-        ck[rows, columns] = k + architecture.bias**2
-        ntk[rows, columns] = theta + ck[rows, columns]
+        ck[rows, columns], ntk[rows, columns] = _outputs(architecture, state)
     return ck, ntk
+
+
+def ck_ntk_of_grams(
+    architecture: Architecture,
+    cross: Float64[np.ndarray, "r c T T"],
+    left: Float64[np.ndarray, "r T T"],
+    right: Float64[np.ndarray, "c T T"],
+) -> tuple[Float64[np.ndarray, "r c"], Float64[np.ndarray, "r c"]]:
+    """`ck_ntk` of inputs known by their token Gram matrices <x_a, y_b> / p alone.
+
+    The kernels see nothing else of the inputs: `cross` is that of r inputs with c others, `left`
+    and `right` those of each with itself.
+    """
+    return _outputs(architecture, _State(cross, np.zeros_like(cross), left, right))
+
+
+def _outputs(
+    architecture: Architecture, state: _State
+) -> tuple[Float64[np.ndarray, "r c"], Float64[np.ndarray, "r c"]]:
+    for layer in _layers(architecture):
+        state = layer(state)
+    # `left` and `right` are not read out: only the cross kernel is asked for.
+    k, theta = (_readout(architecture, a) for a in (state.k, state.theta))
+    ck = k + architecture.bias**2
+    return ck, theta + ck
 
 
 def tiles(n: int, m: int, t: int) -> Iterator[tuple[slice, slice]]:

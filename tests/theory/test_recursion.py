@@ -241,3 +241,16 @@ def test_memory_is_bounded():
 def test_bad_points(ck_ntk, x, y, message):
     with pytest.raises(ValueError, match=message):
         ck_ntk(Architecture(tokens=2), x, y)
+
+
+def test_gram_matrices_are_all_that_the_kernels_see():
+    architecture = Architecture(tokens=3, mlp="relu", bias=0.3, layer_norm="post", residual=True)
+    x, y = cube(6)[::7].reshape(-1, 3, 2), cube(6)[::5].reshape(-1, 3, 2)
+    grams = recursion.ck_ntk_of_grams(
+        architecture,
+        np.einsum("nap,mbp->nmab", x, y) / 2,
+        np.einsum("nap,nbp->nab", x, x) / 2,
+        np.einsum("nap,nbp->nab", y, y) / 2,
+    )
+    points = recursion.ck_ntk(architecture, cube(6)[::7], cube(6)[::5])
+    np.testing.assert_allclose(np.stack(grams), np.stack(points), rtol=1e-13)
