@@ -1,1 +1,5 @@
 """Theory: spectra of conjugate and neural tangent kernels on the Boolean cube."""
+
+from command.start import guard
+
+guard()

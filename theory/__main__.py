@@ -14,8 +14,8 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from experiments.run import cli
-from experiments.run.record import write_whole
+from command import line as cli
+from command.files import write_whole
 
 from .architecture import Architecture
 from .dot_product import DegreeSpectrum, dot_product_spectrum

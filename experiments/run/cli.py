@@ -1,22 +1,14 @@
-"""The command line: frozen dataclasses as options, errors on one line with exit code 2."""
+"""Options that every experiment has; the command line itself is `command.line`."""
 
-import contextlib
 import dataclasses
-import io
 import math
-import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import tyro
-
-Config = TypeVar("Config")
-
-
-class UserError(Exception):
-    """Something the user can put right; the message is one line."""
+from command import line
+from command.line import UserError as UserError
+from command.line import parse as parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,51 +54,11 @@ class Common:
             raise UserError(f"--seed must lie between 0 and {limit}, got {self.seed}")
 
 
-def parse(config: type[Config], *, prog: str, args: list[str] | None = None) -> Config:
-    """The options as an instance of ``config``; one line on standard error and exit 2 if wrong."""
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            return tyro.cli(config, prog=f"python -m {prog}", args=args)
-    except SystemExit as stop:
-        if stop.code:
-            _fail(f"{_one_line(errors.getvalue())} (see python -m {prog} --help)")
-        raise
-
-
 def run(
     main: Callable[[Any], None], config: Any, *, prog: str, args: list[str] | None = None
 ) -> None:
-    """Parse the options and call ``main``; what the user can put right is one line and exit 2.
-
-    That includes what the file system refuses. An interrupt is one line too, and exit 130. Anything
-    else is a bug and shows its traceback.
-    """
+    """`command.line.run`, with the library's own errors among what the user can put right."""
     from jaxsens.checkpoints import CheckpointError
     from jaxsens.data import DataError
 
-    options = parse(config, prog=prog, args=args)
-    try:
-        main(options)
-    except (UserError, CheckpointError, DataError, FloatingPointError, OSError) as error:
-        _fail(str(error))
-    except KeyboardInterrupt as stop:
-        print(str(stop) or "interrupted", file=sys.stderr)
-        sys.exit(130)
-
-
-def _fail(message: str) -> None:
-    print("error:", " ".join(message.split()), file=sys.stderr)
-    sys.exit(2)
-
-
-def _one_line(box: str) -> str:
-    """The first statement of an error that the parser drew in a box."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│ ").strip() for line in text.splitlines() if line.startswith("│")]
-    statement = []
-    for line in lines:
-        if not line or set(line) <= {"─"}:
-            break
-        statement.append(line)
-    return " ".join(statement) or " ".join(text.split())
+    line.run(main, config, prog=prog, args=args, errors=(CheckpointError, DataError))

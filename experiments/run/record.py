@@ -17,23 +17,10 @@ from typing import Any
 
 import jax
 
+from command.files import write_whole as write_whole
 from experiments.run.cli import UserError
 
 PACKAGES = ("jaxsens", "jax", "jaxlib", "flax", "optax", "numpy")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: write beside it, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def to_json(value: Any) -> Any:

@@ -96,7 +96,7 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys, message):
     with pytest.raises(SystemExit) as stop:
         execute(monkeypatch, KeyboardInterrupt(*message))
     assert stop.value.code == 130
-    assert capsys.readouterr().err == (*message, "interrupted")[0] + "\n"
+    assert capsys.readouterr().err == "; ".join(["interrupted", *message]) + "\n"
 
 
 @pytest.mark.parametrize("error", [ValueError("bug"), RuntimeError("bug"), KeyError("bug")])
