@@ -1,76 +1,13 @@
 """Any callable as something one compiled program can take: arrays apart from everything static."""
 
 import functools
-import sys
-import types
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
-
-def inference(model: Any) -> Any:
-    """The model as it predicts: no dropout, running averages in normalisation layers.
-
-    flax.nnx modules anywhere inside ``model`` are replaced by views that share their parameters,
-    equinox modules by copies from ``equinox.nn.inference_mode``; the caller's objects keep their
-    mode. Modules behind a bound method or inside a partial are found too.
-    """
-    owner = model.__self__ if isinstance(model, types.MethodType) else None
-    if isinstance(owner, nnx.Module) or _has_arrays(owner):
-        model = jax.tree_util.Partial(model.__func__, owner)
-    if not isinstance(model, functools.partial):  # of which jax's Partial is a subclass
-        return _predicting(model)
-    function = inference(model.func)
-    arguments = _predicting((model.args, model.keywords))
-    if function is not model.func:  # a module, which Partial would compile in as a constant
-        return jax.tree_util.Partial(_call, function, *arguments)
-    # A functools.partial of a function makes no promise that the function hides no weights.
-    is_pure = isinstance(model, jax.tree_util.Partial) or isinstance(function, types.MethodType)
-    if is_pure and not _may_change(function):
-        return jax.tree_util.Partial(function, *arguments[0], **arguments[1])
-    return functools.partial(function, *arguments[0], **arguments[1])
-
-
-def _call(function: Any, args: Any, keywords: Any, inputs: Any) -> Any:
-    return function(*args, inputs, **keywords)
-
-
-def _predicting(tree: Any) -> Any:
-    """``tree`` with every nnx and equinox module in it in inference mode."""
-
-    def change(kind: type, how: Callable[[Any], Any], tree: Any) -> Any:
-        is_kind = lambda node: isinstance(node, kind)  # noqa: E731
-        return jax.tree.map(
-            lambda node: how(node) if is_kind(node) else node, tree, is_leaf=is_kind
-        )
-
-    # If equinox was never imported, no module is one of its.
-    if equinox := sys.modules.get("equinox"):
-        tree = change(equinox.Module, equinox.nn.inference_mode, tree)
-    view = functools.partial(
-        nnx.view, deterministic=True, use_running_average=True, raise_if_not_found=False
-    )
-    return change(nnx.Module, view, tree)
-
-
-def _has_arrays(tree: Any) -> bool:
-    return any(map(_is_array, jax.tree.leaves(tree)))
-
-
-def _may_change(value: Any) -> bool:
-    """True for objects that compare by identity, which new weights therefore do not make unequal.
-
-    Functions are taken to be pure, as ``jax.jit`` does.
-    """
-    if isinstance(value, types.MethodType):
-        value = value.__self__
-    elif isinstance(value, types.FunctionType) or hasattr(value, "__wrapped__"):
-        return False
-    is_namespace = isinstance(value, type | types.ModuleType)
-    return not is_namespace and type(value).__hash__ is object.__hash__
+from jaxsens._inference import inference, may_change
 
 
 def _is_array(leaf: Any) -> bool:
@@ -112,10 +49,17 @@ def compile_once(function: Callable[..., Any]) -> Callable[..., Callable[..., An
 
     def prepare(model: Any, settings: Any) -> Callable[..., Any]:
         arrays, static = partition((model, settings))
-        opaque = any(map(_may_change, static[1]))
-        if _has_arrays(model) and not opaque and _hashable(static):
+        opaque = any(map(may_change, static[1]))
+        if any(map(_is_array, jax.tree.leaves(model))) and not opaque and _hashable(static):
             return functools.partial(shared, static, arrays)
-        return jax.jit(lambda *args: function(*combine(arrays, static), *args))
+
+        @jax.jit
+        def own(*args: Any) -> Any:
+            model, settings = combine(arrays, static)
+            # Once more, inside the trace: flax lets a module change only in the trace it is from.
+            return function(inference(model), settings, *args)
+
+        return own
 
     return prepare
 

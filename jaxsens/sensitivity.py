@@ -21,7 +21,8 @@ from jaxsens._check import (
     positive_int,
 )
 from jaxsens._estimate import SensitivityEstimate as SensitivityEstimate
-from jaxsens._model import compile_once, inference
+from jaxsens._inference import inference
+from jaxsens._model import compile_once
 from jaxsens._plan import CLEAN, NAN, Plan, Rows, generator, sample_tokens
 from jaxsens.noise import Gaussian, Noise
 from jaxsens.tokens import Patches, Tokens

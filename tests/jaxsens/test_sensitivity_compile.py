@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxsens import Bits, Flip, Gaussian, Patches, Positions, Replacement, sensitivity
-from jaxsens._model import inference
+from jaxsens._inference import inference
 from jaxsens._plan import Plan
 
 KEY = jax.random.key(0)
