@@ -1,0 +1,114 @@
+"""Proposition 3.1 at two tokens and large d, from the orbits of `theory.columns`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+from jaxtyping import Float64
+
+from .architecture import Architecture
+from .columns import Orbits, by_degree, compositions, flipped, forms, mean_kernel, rank
+from .propositions import TOLERANCE, KernelVerdict, Verdict31, Violation
+
+
+def column_verdict(architecture: Architecture, orbits: Orbits) -> Verdict31:
+    """Proposition 3.1 for CK and NTK, as `check_proposition_3_1` decides it on small cubes."""
+    p = orbits.p
+    mean, deviation, square = mean_kernel(orbits)
+    sets = np.array([math.comb(2 * p, k) for k in range(2 * p + 1)], float)
+    verdicts = []
+    for kind, name in enumerate(("CK", "NTK")):
+        mu = forms(mean[kind], p)
+        averages = by_degree(mu, p) / sets
+        verdicts.append(
+            KernelVerdict(
+                name,
+                *_spread(orbits, kind),
+                float(np.sqrt(deviation[kind] / square[kind])),
+                _chain(mu, p),
+                _degree(averages),
+                tuple(float(v) for v in averages),
+            )
+        )
+    return Verdict31(architecture, 2 * p, verdicts[0], verdicts[1])
+
+
+def _spread(orbits: Orbits, kind: int) -> tuple[float, tuple[tuple[int, int], tuple[int, int]]]:
+    p = orbits.p
+    low, high = np.full(2 * p + 1, np.inf), np.full(2 * p + 1, -np.inf)
+    where: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
+    top = float(np.abs(orbits.values[kind]).max())
+    for total, grid in orbits.grids():
+        minus = flipped(total)
+        product = total[0] + total[3] - 2 * (minus[0] + minus[3]) + p
+        values = grid[kind].ravel()
+        for sign, best in ((1, low), (-1, high)):
+            order = np.argsort(sign * values, kind="stable")
+            found, at = np.unique(product[order], return_index=True)
+            for c, i in zip(found.tolist(), order[at].tolist(), strict=True):
+                if sign * (best[c] - values[i]) > TOLERANCE * top or not np.isfinite(best[c]):
+                    best[c] = values[i]
+                    where[c, sign > 0] = (total, minus[:, i])
+    seen = np.isfinite(low)
+    c = int(np.argmax(np.where(seen, high - low, -1)))
+    pairs = tuple(_points(*where[c, smallest]) for smallest in (True, False))
+    return float(high[c] - low[c]) / top, (pairs[0], pairs[1])
+
+
+def _points(total: np.ndarray, minus: np.ndarray) -> tuple[int, int]:
+    """A pair of points of an orbit, as indices of the cube."""
+    x, y = [], []
+    for (t, u), n, m in zip(itertools.product(range(2), repeat=2), total, minus, strict=True):
+        x += [(0, t)] * n
+        y += [(f, f ^ u) for f in [0] * (n - m) + [1] * m]
+    return _index(x), _index(y)
+
+
+def _index(columns: list[tuple[int, int]]) -> int:
+    bits = [c[0] for c in columns] + [c[1] for c in columns]
+    return sum(b << (len(bits) - 1 - i) for i, b in enumerate(bits))
+
+
+# Adding one element to a column, as a change of (c0, c1, c2, c3) = ({}, {2}, {1}, {1, 2}).
+_ADD = [(-1, 1, 0, 0), (-1, 0, 1, 0), (0, -1, 0, 1), (0, 0, -1, 1)]
+_STEPS = {tuple(np.add(a, b).tolist()) for a in _ADD for b in _ADD}
+
+
+def _chain(mu: Float64[np.ndarray, " n"], p: int) -> Violation | None:
+    types = np.array(compositions(p))
+    scale = float(np.abs(mu).max())
+    worst, found = TOLERANCE * scale, None
+    for step in sorted(_STEPS):
+        above = types + step
+        allowed = np.all(above >= 0, axis=1)
+        below, above = types[allowed], above[allowed]
+        if not len(below):
+            continue
+        excess = mu[rank(*above[:, 1:].T)] - mu[rank(*below[:, 1:].T)]
+        i = int(np.argmax(excess))
+        if excess[i] > worst:
+            worst, found = float(excess[i]), (below[i], above[i])
+    if found is None:
+        return None
+    values = [float(mu[rank(*t[1:])]) for t in found]
+    values = [0.0 if abs(v) <= TOLERANCE * scale else v for v in values]
+    sets = [_members(t, p) for t in found]
+    return Violation(sets[0], sets[1], *values, worst / scale)
+
+
+def _members(c: np.ndarray, p: int) -> tuple[int, ...]:
+    kinds = np.repeat(np.arange(4), c[[3, 2, 1, 0]])  # {1, 2} first, then {1}, {2}, {}
+    row1, row2 = np.flatnonzero(kinds <= 1), np.flatnonzero((kinds == 0) | (kinds == 2))
+    return tuple(int(i) + 1 for i in row1) + tuple(int(i) + 1 + p for i in row2)
+
+
+def _degree(averages: Float64[np.ndarray, " d+1"]) -> Violation | None:
+    scale = float(np.abs(averages).max())
+    excess = averages[2:] - averages[:-2]
+    k = int(np.argmax(excess))
+    if excess[k] <= TOLERANCE * scale:
+        return None
+    a, b = (0.0 if abs(v) <= TOLERANCE * scale else float(v) for v in averages[[k, k + 2]])
+    return Violation((k,), (k + 2,), a, b, (b - a) / scale)
