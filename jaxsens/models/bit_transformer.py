@@ -7,7 +7,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from jaxsens.models.layers import ZEROS, Dropout, Rngs, layer_norm, linear, uniform_bias
+from jaxsens.models.layers import (
+    ZEROS,
+    Dropout,
+    Rngs,
+    attend,
+    layer_norm,
+    linear,
+    merge_heads,
+    uniform_bias,
+)
+from jaxsens.models.layers.attention import split_heads
 
 READOUTS = ("cls", "mean")
 
@@ -41,10 +51,10 @@ class BitBlock(nnx.Module):
     ) -> Float[Array, "n q d"]:
         normed = self.norm(x)
         asking, x = (normed[:, :1], x[:, :1]) if first else (normed, x)
-        q, k, v = map(self._split, (self.query(asking), self.key(normed), self.value(normed)))
-        scores = jnp.einsum("nqhd,nkhd->nhqk", q / math.sqrt(q.shape[-1]), k)
-        mixed = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), v)
-        return self._finish(x, mixed.reshape(x.shape), rngs)
+        parts = (self.query(asking), self.key(normed), self.value(normed))
+        q, k, v = (split_heads(part, self.heads) for part in parts)
+        mixed = merge_heads(attend(q / math.sqrt(q.shape[-1]), k, v))
+        return self._finish(x, mixed, rngs)
 
     def of_table(
         self, table: Float[Array, "t 2 d"], second: Bool[Array, "n t"], *, rngs: Rngs = None

@@ -8,14 +8,17 @@ from numpy.typing import DTypeLike
 
 from jaxsens.models.layers import (
     ZEROS,
+    Block,
     Rngs,
+    Start,
     check_images,
     layer_norm,
     linear,
     normal_002,
     to_patches,
 )
-from jaxsens.models.transformer import Block
+
+START = Start(normal_002, normal_002, normal_002, normal_002, ZEROS, ZEROS)
 
 
 class ViT(nnx.Module):
@@ -45,8 +48,6 @@ class ViT(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        if dim % heads:
-            raise ValueError(f"dim {dim} does not divide into {heads} heads: expected a multiple")
         self.image_size, self.patch_size, self.channels = image_size, patch_size, channels
         self.dtype = jnp.dtype(dtype)
         self.embedding = linear(channels * patch_size**2, dim, rngs=rngs, dtype=dtype)
@@ -58,12 +59,9 @@ class ViT(nnx.Module):
                 Block(
                     dim,
                     heads=heads,
-                    head_dim=dim // heads,
                     mlp_dim=mlp_dim,
-                    attention_bias=True,
                     epsilon=1e-6,
-                    kernel_init=normal_002,
-                    bias_init=ZEROS,
+                    start=START,
                     rngs=rngs,
                     dtype=dtype,
                 )

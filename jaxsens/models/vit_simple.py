@@ -6,8 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
-from jaxsens.models.layers import Rngs, check_images, layer_norm, linear, to_patches
-from jaxsens.models.transformer import Block
+from jaxsens.models.layers import Block, Rngs, check_images, layer_norm, linear, to_patches
 
 
 def sincos_positions(side: int, dim: int) -> Float[np.ndarray, "t d"]:
@@ -58,7 +57,15 @@ class ViTSimple(nnx.Module):
         self.embedding_norm = layer_norm(dim, rngs=rngs, dtype=dtype)
         self.blocks = nnx.List(
             [
-                Block(dim, heads=heads, head_dim=head_dim, mlp_dim=mlp_dim, rngs=rngs, dtype=dtype)
+                Block(
+                    dim,
+                    heads=heads,
+                    head_dim=head_dim,
+                    mlp_dim=mlp_dim,
+                    attention_bias=False,
+                    rngs=rngs,
+                    dtype=dtype,
+                )
                 for _ in range(depth)
             ]
         )

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 from jaxsens.models.layers import (
     Dropout,
     Rngs,
+    attend,
     check_images,
     gelu,
     layer_norm,
@@ -47,11 +48,8 @@ class LocalitySelfAttention(nnx.Module):
         q, k, v = project_heads(self.qkv, self.norm(x), self.heads)
         # Scaling the queries costs head_dim / tokens of what scaling the scores would.
         q = q * jnp.exp(self.log_temperature[...]).astype(q.dtype)
-        scores = jnp.einsum("nhqd,nhkd->nhqk", q, k, preferred_element_type=jnp.float32)
-        itself = jnp.eye(scores.shape[-1], dtype=bool)[None, None]
-        scores = jnp.where(itself, jnp.finfo(scores.dtype).min, scores)
-        weights = self.attention_dropout(jax.nn.softmax(scores).astype(v.dtype), rngs)
-        mixed = jnp.einsum("nhqk,nhkd->nhqd", weights, v)
+        others = ~jnp.eye(x.shape[1], dtype=bool)[None, None]
+        mixed = attend(q, k, v, mask=others, dropout=self.attention_dropout, rngs=rngs)
         return self.out_dropout(self.out(merge_heads(mixed)), rngs)
 
 

@@ -172,7 +172,7 @@ def test_dropout_falls_where_pytorch_puts_it(monkeypatch):
     shapes = list(calls)
     calls.clear()
     monkeypatch.setattr(
-        "jaxsens.models.layers.Dropout.__call__",
+        "jaxsens.models.layers.dropout.Dropout.__call__",
         lambda self, x, rngs: x * jnp.asarray(mask(x.shape)) / 0.9,
     )
     got = model(x)

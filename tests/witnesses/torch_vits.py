@@ -118,10 +118,9 @@ class ViTSmall(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, dim, heads, head_dim, bias, epsilon):
+    def __init__(self, dim, heads, head_dim, bias):
         super().__init__()
         self.heads, self.head_dim = heads, head_dim
-        self.norm = nn.LayerNorm(dim, eps=epsilon)
         self.qkv = nn.Linear(dim, 3 * heads * head_dim, bias=bias)
         self.out = nn.Linear(heads * head_dim, dim, bias=bias)
 
@@ -129,7 +128,7 @@ class Attention(nn.Module):
         n, t, _ = x.shape
         q, k, v = (
             part.reshape(n, t, self.heads, self.head_dim).transpose(1, 2)
-            for part in self.qkv(self.norm(x)).chunk(3, dim=-1)
+            for part in self.qkv(x).chunk(3, dim=-1)
         )
         mixed = (q @ k.transpose(-1, -2) / math.sqrt(self.head_dim)).softmax(dim=-1) @ v
         return self.out(mixed.transpose(1, 2).reshape(n, t, -1))
@@ -138,13 +137,14 @@ class Attention(nn.Module):
 class Block(nn.Module):
     def __init__(self, dim, heads, head_dim, mlp_dim, bias=False, epsilon=1e-5):
         super().__init__()
-        self.attention = Attention(dim, heads, head_dim, bias, epsilon)
-        self.norm = nn.LayerNorm(dim, eps=epsilon)
+        self.attention_norm = nn.LayerNorm(dim, eps=epsilon)
+        self.attention = Attention(dim, heads, head_dim, bias)
+        self.mlp_norm = nn.LayerNorm(dim, eps=epsilon)
         self.up, self.down = nn.Linear(dim, mlp_dim), nn.Linear(mlp_dim, dim)
 
     def forward(self, x):
-        x = x + self.attention(x)
-        return x + self.down(F.gelu(self.up(self.norm(x))))
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.down(F.gelu(self.up(self.mlp_norm(x))))
 
 
 class ViTSimple(nn.Module):
