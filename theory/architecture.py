@@ -46,7 +46,8 @@ class Architecture:
     T tokens of unit variance multiplies it by up to T².
 
     `bias` and `positions` are standard deviations. Softmax attention with this scaling has no
-    closed form (paper section 3 and Hron et al. 2020 take linear attention for that reason).
+    closed form (paper section 3 and Hron et al. 2020 take linear attention for that reason);
+    `theory.softmax` has its kernels by quasi-Monte Carlo.
 
     Raises ValueError or TypeError at construction for a description that has no such limit.
     """
@@ -82,7 +83,7 @@ class Architecture:
         if isinstance(self.attention, str) and self.attention.lower() == "softmax":
             raise ValueError(
                 "softmax attention with (head width)^-1/2 scaling has no closed-form kernel; "
-                "use attention='linear', or sample finite networks with theory.priors"
+                "use attention='linear', or theory.softmax for its kernels by quasi-Monte Carlo"
             )
         for name, known in (
             ("attention", ATTENTION),

@@ -95,8 +95,8 @@ class Network(nnx.Module):
     """f: ±1 points (N, d) to real outputs (N,). See `Architecture` for the layers.
 
     `width` channels and hidden units; `heads` heads of width `head_width`, both `width` unless
-    given. `softmax=True` puts softmax over the scores of every attention layer (no limit kernel is
-    known for it). Raises ValueError when T does not divide d or a size is not positive.
+    given. `softmax=True` puts softmax over the scores of every attention layer (its limit kernels:
+    `theory.softmax`). Raises ValueError when T does not divide d or a size is not positive.
     """
 
     def __init__(
