@@ -8,9 +8,6 @@ from jaxtyping import Float, UInt8
 
 from jaxsens.data.split import Split
 
-# Twice CIFAR-10, and more than SVHN: bounds what a file from outside can ask of the memory.
-MAX_BYTES = 2**28
-
 
 class DataError(ValueError):
     """Data that cannot be had or cannot be right; the message is one line for the user.
@@ -45,6 +42,7 @@ class Raw(NamedTuple):
 
 def shown(name: str) -> str:
     """A name from outside, short enough for one line."""
+    name = "".join(c if c.isprintable() else "?" for c in name)
     return name if len(name) <= 60 else f"{name[:40]}...{name[-17:]}"
 
 

@@ -111,13 +111,15 @@ PICKLES = {
     "claims a string of gigabytes": (batch(b"\x80\x02T\xff\xff\xff\x7fa."), NOT_ALONE),
     "claims billions of objects": (
         batch(b"\x80\x02]r\xff\xff\xff\x7f."),
-        NOT_ALONE + "it claims to hold 2147483647 objects",
+        "data_batch_2 in .* holds a list; expected a dict",
     ),
-    "claims billions of objects in words": (batch(b"(lp2147483647\n."), NOT_ALONE + "it claims to"),
-    "a frame of a terabyte": (batch(b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"N."), NOT_ALONE),
-    "too many operations": (
-        batch(b"\x80\x02" + b"N" * 2**18 + b"."),
-        "more than 131072 operations",
+    "claims billions of objects in words": (
+        batch(b"(lp2147483647\n."),
+        "holds a list; expected a dict",
+    ),
+    "a frame of a terabyte": (
+        batch(b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"N."),
+        "holds a None",
     ),
     "lists in lists": (
         batch(b"\x80\x02" + b"]" * 2**15 + b"a" * (2**15 - 1) + b"."),
@@ -215,7 +217,7 @@ def without_a_batch(directory):
 BOMB = gzip.compress(header("x", 2**33, tarfile.REGTYPE)) + gzip.compress(ZEROS) * 70
 LONG = gzip.compress(header("x", 2**33, tarfile.GNUTYPE_LONGNAME)) + gzip.compress(ZEROS) * 70
 TAR = tar()
-OUTSIDE, LINK = "names a place outside itself: ", "is a link or a device; expected files only"
+OUTSIDE, LINK = "names a place outside itself: ", "is a link, a device or sparse; expected files"
 TARS = {
     "above": (tar(member("../data_batch_1")), OUTSIDE + r"\.\./data_batch_1"),
     "above, deep": (tar(member("a/b/../../../x")), OUTSIDE),
@@ -232,20 +234,19 @@ TARS = {
         tar((tarfile.TarInfo("x/test_batch"), PICKLE), first=False),
         "holds test_batch twice",
     ),
-    "many members": (tar(*[member(f"{i}") for i in range(101)]), "has more than 100 members"),
     "a batch missing": (without_a_batch, "holds no data_batch_4; expected data_batch_1, data_b"),
     "empty": (archive(b""), "holds no data_batch_1|cannot be read as a .tar.gz"),
     "not compressed": (archive(b"ustar" * 999), "cannot be read as a .tar.gz: Not a gzipped file"),
     "no archive": (archive(gzip.compress(b"text" * 999)), "cannot be read as a .tar.gz"),
-    "grows without end": (archive(BOMB), "grows to more than 268435456 bytes"),
-    "a name without end": (archive(LONG), "grows to more than 268435456 bytes|cannot be read"),
+    "grows without end": (archive(BOMB), "x is larger than 67108864 bytes"),
+    "a name without end": (archive(LONG), "says 8589934592 bytes of one member, more than 65536"),
     "names of names": (
         archive(gzip.compress((header("x", 512, tarfile.GNUTYPE_LONGNAME) + bytes(512)) * 9999)),
-        "cannot be read as a .tar.gz",
+        "holds no data_batch_1",
     ),
     "a batch of 8 GB": (
         archive(gzip.compress(header("test_batch", 2**33 - 1, tarfile.REGTYPE) + ZEROS)),
-        "test_batch in .* is larger than 67108864 bytes",
+        "test_batch is larger than 67108864 bytes",
     ),
 }
 

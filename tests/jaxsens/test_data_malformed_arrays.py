@@ -64,7 +64,7 @@ def encrypted(directory):
 
 
 IMAGES = RIGHT["train_images"]
-UNREADABLE = "data.npz cannot be read as an .npz file"
+UNREADABLE = "data.npz cannot be read(:| as an .npz file)"
 NPZ = {
     "objects": (npz(train_images=np.array([{}] * 20)), "train_images in .* object; expected uint8"),
     "labels as objects": (
@@ -75,7 +75,7 @@ NPZ = {
     "signed": (npz(train_images=IMAGES.astype(np.int8)), "holds int8; expected uint8"),
     "labels as floats": (npz(train_labels=np.full(20, 0.5)), "train_labels in .* holds float64"),
     "labels as words": (npz(train_labels=np.array(["cat"] * 20)), "holds <U3; expected whole num"),
-    "labels in two axes": (npz(train_labels=np.zeros((20, 1), int)), r"labels of int64 with shape"),
+    "labels in two axes": (npz(train_labels=np.zeros((20, 2), int)), r"labels of int64 with shape"),
     "labels in no axis": (npz(train_labels=np.array(3)), r"labels of int64 with shape \(\)"),
     "labels out of range": (
         npz(test_labels=np.arange(10) + 1),
@@ -102,19 +102,19 @@ NPZ = {
     "one image": (npz(train_images=IMAGES[0]), r"with shape \(32, 32, 3\)"),
     "no train_images": (
         npz(train_images=None),
-        "holds no train_images; expected train_images, train_",
+        "holds no train_images but test_im.*; expected train_",
     ),
-    "no test_labels": (npz(test_labels=None), "holds no test_labels; expected train_images"),
+    "no test_labels": (npz(test_labels=None), "holds no test_labels but .*; expected train_images"),
     "claims terabytes": (
         member(header((10**9, 32, 32, 3))),
-        "claims the shape .* more than 268435456",
+        "it takes more than 402653184 bytes in memory",
     ),
-    "claims beyond integers": (member(header((2**64, 2**64))), "claims the shape"),
+    "claims beyond integers": (member(header((2**64, 2**64))), "its shape is"),
     "a negative shape": (
         member(header((-4, 32, 32, 3))),
-        "train_images in .* claims|cannot be read",
+        "cannot be read: its shape is",
     ),
-    "twice negative": (member(header((-4, -32, 32, 3)) + ZEROS), "longer than|cannot be read"),
+    "twice negative": (member(header((-4, -32, 32, 3)) + ZEROS), "its shape is"),
     "no magic": (member(b"images"), UNREADABLE),
     "empty": (member(b""), UNREADABLE),
     "no header": (member(header((4,))[:9]), UNREADABLE),
@@ -132,9 +132,9 @@ NPZ = {
     ),
     "another compression": (
         member(b"", compression=zipfile.ZIP_LZMA),
-        "is encrypted or not deflat",
+        "is not deflated; write it by numpy.savez",
     ),
-    "encrypted": (encrypted, "is encrypted or not deflated; write it by numpy.savez_compressed"),
+    "encrypted": (encrypted, "is encrypted; decrypt the archive first"),
     "no zip": (raw(b"text" * 99), UNREADABLE),
     "nothing": (raw(b""), UNREADABLE),
 }
@@ -229,18 +229,18 @@ MAT = {
     "MATLAB 7.3": (mat(b"MATLAB 7.3 MAT-file, HDF5".ljust(512) + b"\x89HDF"), "save -v7"),
     "HDF5": (
         mat(b"\x89HDF\r\n\x1a\n" * 99),
-        "is no MATLAB 5 file: it starts with 89484446, expected",
+        "is no MATLAB 5 file: it is an HDF5 file, expected",
     ),
     "text": (mat(b"labels, 1, 2, 3\n"), "is no MATLAB 5 file"),
-    "empty": (mat(b""), "it starts with nothing, expected 4d41544c"),
+    "empty": (mat(b""), "it is empty, expected 4d41544c"),
     "a header alone": (mat(WHOLE[:128]), "has as X no variable"),
     "cut in the header": (mat(WHOLE[:60]), FOREIGN),
     "cut in X": (mat(WHOLE[:9999]), f"{FOREIGN}: it is cut short"),
     "damaged compression": (mat(matlab((15, None, b"no zlib at all"))), FOREIGN),
     "cut compression": (mat(matlab((15, None, zlib.compress(WHOLE[128:])[:99]))), FOREIGN),
     "grows without end": (
-        mat(matlab((15, None, deflated_zeros(70)))),
-        "grows to more than 268435456",
+        mat(matlab((15, None, deflated_zeros(140)))),
+        "it takes more than 402653184 bytes in memory",
     ),
     "claims an element of gigabytes": (mat(matlab((14, 2**32 - 8, b"x" * 99))), "it is cut short"),
     "claims bytes of gigabytes": (mat(WHOLE.replace(*SIZES)), FOREIGN),
@@ -253,7 +253,7 @@ MAT = {
     "another byte order": (mat(WHOLE[:126] + b"MI" + WHOLE[128:]), FOREIGN),
     "no test file": (
         lambda d: (files.write_svhn(d) / "test_32x32.mat").unlink() or d,
-        "test_32x32.mat cannot be read: .*No such file",
+        "test_32x32.mat cannot be read: there is no such file",
     ),
 }
 

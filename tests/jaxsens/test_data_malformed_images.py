@@ -60,10 +60,10 @@ def jpeg_of_a_billion():
 IS = r"cat/0003\.png in .* is "
 PICTURES = {
     "text": (b"a cat", IS + "neither JPEG nor PNG: it starts with 61206361"),
-    "empty": (b"", IS + "neither JPEG nor PNG: it starts with nothing"),
-    "a GIF": (colours((32, 32), "GIF"), IS + "neither JPEG nor PNG: it starts with 47494638"),
-    "a TIFF": (colours((32, 32, 3), "TIFF"), IS + "neither JPEG nor PNG: it starts with 4949"),
-    "a WebP": (colours((32, 32, 3), "WEBP"), IS + "neither JPEG nor PNG: it starts with 52494646"),
+    "empty": (b"", IS + "neither JPEG nor PNG: it is empty"),
+    "a GIF": (colours((32, 32), "GIF"), IS + "neither JPEG nor PNG: it is a GIF"),
+    "a TIFF": (colours((32, 32, 3), "TIFF"), IS + "neither JPEG nor PNG: it is a TIFF"),
+    "a WebP": (colours((32, 32, 3), "WEBP"), IS + "neither JPEG nor PNG: it is a WebP"),
     "PNG cut short": (PNG[: len(PNG) // 2], IS + "damaged: "),
     "PNG cut in the header": (PNG[:20], IS + "damaged: "),
     "PNG without its end": (PNG[:-20], IS + "damaged: "),
@@ -143,13 +143,13 @@ OTHERS = files.folder_files(tuple("ABCDEFGHIJ"))
 FOLDERS = {
     "an empty directory": (
         folder({}),
-        "holds no CIFAR-10 that can be read; expected cifar-10-pyth",
+        r"holds no CIFAR-10 that can be read \(it is empty\); expected cifar-10-pyth",
     ),
     "no directory": (
         lambda d: d / "none",
         "there is no file or directory .*none; expected cifar-10",
     ),
-    "a loop of links": (nowhere, "there is no file or directory"),
+    "a loop of links": (nowhere, "loop is a link to loop, where there is nothing; expected"),
     "a name with a zero": (lambda d: f"{d}\0", "there is no file or directory"),
     "a name with a line break": (
         lambda d: f"{d}\n/x",
@@ -206,7 +206,7 @@ FOLDERS = {
         folder({**RIGHT, "test/cat/x.png/a": b""}),
         "cat/x.png in .* is no image",
     ),
-    "a dangling link": (link, "cat/0003.png in .* is no image"),
+    "a dangling link": (link, "cat/0003.png in .* is a link to nowhere.png, which is not there"),
     "a pipe": (pipe, "cat/0003.png in .* is no image"),
     "a file of 8 GB": (hole, "cat/0003.png in .* cannot be read: it is larger than 67108864 bytes"),
     "two archives": (

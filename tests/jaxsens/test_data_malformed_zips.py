@@ -62,7 +62,6 @@ ZIPS = {
     "above, by backslash": (zipped(named("train\\..\\..\\x.png")), OUTSIDE),
     "absolute": (zipped(named("/etc/x.png")), OUTSIDE + "/etc"),
     "a drive": (zipped(named("C:/x.png")), OUTSIDE + "C:/x.png"),
-    "an empty part": (zipped(named("train//cat/x.png")), OUTSIDE),
     "a line break in a name": (zipped(named("../\n\x1b[2J.png")), OUTSIDE + r"\.\./\?\?\[2J.png"),
     "a long name": (zipped(named("../" + "x" * 5000)), OUTSIDE + r"\.\./x+\.\.\.x+$"),
     "a link": (zipped(named("train/cat/x.png", kind=stat.S_IFLNK, content=b"/etc/passwd")), KIND),
@@ -71,8 +70,8 @@ ZIPS = {
     "encrypted": (zipped(patch=ENCRYPTED), r"in .*images.zip is encrypted; decrypt the archive"),
     "another name in the member": (zipped(patch=[(LOCAL, 30, b"X")]), "cannot be read: .* differ"),
     "a bomb": (
-        zipped(named("train/cat/x.png", method=zipfile.ZIP_DEFLATED, content=ZEROS)),
-        r"cat/x.png in .* would grow from \d+ to 2097152 bytes; expected at most 67108864, and 100",
+        zipped(named("train/cat/x.png", method=zipfile.ZIP_DEFLATED, content=bytes(2**26 + 1))),
+        r"cat/x.png in .* would grow from \d+ to 67108865 bytes; expected at most 67108864",
     ),
     "claims four gigabytes": (
         zipped(patch=[(CENTRAL, 24, GIGABYTES)]),
@@ -101,11 +100,11 @@ ZIPS = {
     ),
     "no test part": (
         zipped(rest=without("test/")),
-        "images.zip holds no test/; expected test/<class>",
+        "images.zip holds no test/ but train/airplane/0000.png.*; expected test/<class>",
     ),
     "an empty archive": (
         zipped(rest={}),
-        "images.zip holds no train/; expected train/<class>/<name>",
+        "images.zip holds no train/ but nothing; expected train/<class>/<name>",
     ),
     "a class missing": (
         zipped(rest=without("test/cat/")),

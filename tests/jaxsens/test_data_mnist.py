@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from jaxsens.data import DataError, load, normalise
+from jaxsens.data.files.budget import Budget
 from jaxsens.data.files.idx import read_idx
 
 
@@ -53,7 +54,8 @@ def test_four_files_are_read_exactly(tmp_path, gz, dot):
 @given(arrays.arrays(np.uint8, arrays.array_shapes(max_dims=4, max_side=5)), st.booleans())
 def test_idx_round_trip(tmp_path_factory, array, compressed):
     path = tmp_path_factory.mktemp("idx") / ("a.gz" if compressed else "a")
-    np.testing.assert_array_equal(read_idx(write(path, idx(array)), ndim=array.ndim), array)
+    read = read_idx(write(path, idx(array)), ndim=array.ndim, budget=Budget())
+    np.testing.assert_array_equal(read, array)
 
 
 def test_normalise_covers_minus_one_to_one():
@@ -65,16 +67,19 @@ def test_normalise_covers_minus_one_to_one():
 
 IMAGES = idx(next(parts())[1])
 DAMAGES = {
-    "empty": (b"", "is no IDX file of unsigned bytes with 3 axes: it starts with nothing"),
+    "empty": (b"", "is no IDX file of unsigned bytes with 3 axes: it is empty, expected"),
     "cut in the magic": (IMAGES[:3], "it starts with 000008, expected 00000803"),
     "cut in the header": (IMAGES[:9], "is cut short inside its header"),
     "cut after the header": (IMAGES[:16], "is cut short: expected 15680 bytes for the shape"),
     "cut in the body": (IMAGES[:-1], "is cut short: expected 15680 bytes"),
     "longer": (IMAGES + b"\0", "is longer than its header says: expected 15680 bytes"),
-    "of floats": (b"\0\0\x0d\x03" + IMAGES[4:], "starts with 00000d03, expected 00000803"),
-    "of labels": (idx(next(parts())[2]), "starts with 00000801, expected 00000803"),
-    "of another kind": (b"\x89PNG\r\n\x1a\n" * 9, "it starts with 89504e47"),
-    "absurd": (struct.pack(">BBBB3I", 0, 0, 8, 3, *[2**32 - 1] * 3), "claims the shape"),
+    "of floats": (b"\0\0\x0d\x03" + IMAGES[4:], r"is an IDX file \(00000d03\), expected 00000803"),
+    "of labels": (idx(next(parts())[2]), r"is an IDX file \(00000801\), expected 00000803"),
+    "of another kind": (b"\x89PNG\r\n\x1a\n" * 9, "it is a PNG"),
+    "absurd": (
+        struct.pack(">BBBB3I", 0, 0, 8, 3, *[2**32 - 1] * 3),
+        "it takes more than 402653184 bytes",
+    ),
     "without images": (idx(np.zeros((0, 28, 28), np.uint8)), "holds no images"),
     "of no pixels": (idx(np.zeros((20, 0, 28), np.uint8)), r"shape \(0, 28, 1\); expected \(28, 2"),
     "too small": (idx(next(parts(size=14))[1]), r"images of shape \(14, 14, 1\); expected \(28, 2"),
@@ -138,7 +143,7 @@ def test_a_missing_directory_is_one_line(tmp_path, length):
 
 
 def test_foreign_places_are_one_line(tmp_path):
-    refused(tmp_path, "holds no MNIST that can be read; expected its four IDX files")
+    refused(tmp_path, r"holds no MNIST that can be read \(it is empty\); expected its four IDX")
     (tmp_path / "file").write_bytes(IMAGES)
     refused(tmp_path / "file", "holds no MNIST that can be read")
     (tmp_path / "train-images-idx3-ubyte").mkdir()

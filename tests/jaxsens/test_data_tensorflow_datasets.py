@@ -13,6 +13,7 @@ import types
 import pytest
 
 from jaxsens.data import DataError, load
+from jaxsens.data.files.budget import Budget
 from jaxsens.data.images.tensorflow_datasets import _reach, load_images
 
 # What the subprocesses share: TensorFlow cannot be found, whether it is installed or not.
@@ -216,4 +217,4 @@ def test_failures_inside_the_package_are_one_line(monkeypatch):
     assert "\n" not in str(error.value)
     package.data_source = lambda name, **_: []
     with pytest.raises(DataError, match="could not provide 'mnist'"):
-        load_images("mnist", "train")
+        load_images("mnist", "train", Budget())

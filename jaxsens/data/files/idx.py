@@ -1,39 +1,51 @@
 """IDX files, the format MNIST and Fashion-MNIST are published in, gzipped or not."""
 
-import gzip
 import math
-import os.path
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from jaxsens.data.dataset import MAX_BYTES, DataError, Raw, reason
+from jaxsens.data.dataset import DataError, Raw, reason
+from jaxsens.data.files.budget import Budget
+from jaxsens.data.files.names import find
+from jaxsens.data.files.opened import Stream, looks
 
 UNSIGNED_BYTE = 0x08
 KINDS = {"images": 3, "labels": 1}  # and their numbers of axes
+# Both spellings are in circulation: train-images-idx3-ubyte and train-images.idx3-ubyte.
+STEMS = {
+    (part, kind): [f"{part}-{kind}{dot}idx{n}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
+    for part in ("train", "t10k")
+    for kind, n in KINDS.items()
+}
+NAMES = {name for names in STEMS.values() for name in names}
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where dataset-fashion-mnist puts its files
 
 
-def read(directory: Path) -> tuple[Raw, Raw] | None:
-    """Both parts from ``directory``: bytes (N, H, W), labels (N,); None where no IDX file lies.
+def read(path: Path, budget: Budget, folders: Sequence[str] = ()) -> tuple[Raw, Raw] | None:
+    """Both parts from ``path``: bytes (N, H, W), labels (N,); None where no IDX file lies.
 
     The files are called ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, and the same with
-    ``t10k`` for the test part; perhaps with ``.gz``. Raises DataError when one is missing or wrong.
+    ``t10k`` for the test part; perhaps with ``.gz``. They lie in ``path`` or in a folder below it,
+    one of ``folders`` where there are several; or ``path`` is one of them. Raises DataError when
+    one is missing or wrong.
     """
-    stems = {(p, k): _names(f"{p}-{k}", n) for p in ("train", "t10k") for k, n in KINDS.items()}
-    if not any(os.path.isfile(directory / name) for names in stems.values() for name in names):
+    files = find(path, NAMES, budget, folders)
+    if not files:
         return None
-    train, test = (
-        Raw(*(_read_one(directory, stems[p, k], n) for k, n in KINDS.items()))
-        for p in ("train", "t10k")
-    )
-    return train, test
+    found = []
+    for (_, kind), names in STEMS.items():
+        file = next((files[name] for name in names if name in files), None)
+        if file is None:
+            raise DataError(f"{next(iter(files.values())).parent} holds none of {', '.join(names)}")
+        found.append(read_idx(file, ndim=KINDS[kind], budget=budget))
+    return Raw(*found[:2]), Raw(*found[2:])
 
 
 def read_debian() -> tuple[Raw, Raw]:
     """Fashion-MNIST from Debian's package. Raises DataError when it is not installed."""
-    parts = read(DEBIAN)
+    parts = read(DEBIAN, Budget()) if DEBIAN.is_dir() else None
     if parts is None:
         raise DataError(
             "the embedded Fashion-MNIST is Debian's package, which is not installed; run: sudo apt "
@@ -42,31 +54,37 @@ def read_debian() -> tuple[Raw, Raw]:
     return parts
 
 
-def read_idx(path: Path, *, ndim: int) -> np.ndarray:
+def read_idx(path: Path, *, ndim: int, budget: Budget) -> np.ndarray:
     """The array of unsigned bytes in an IDX file with ``ndim`` axes.
 
     The header is two zero bytes, the element type, the number of axes, and each axis's length as a
     big-endian 32-bit integer. Raises DataError when the file is anything else, cut short, longer
-    than it says, or larger than 256 MiB.
+    than it says, or larger than the budget.
     """
-    header_bytes = 4 + 4 * ndim
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            header = file.read(header_bytes)
+        with Stream(path, budget) as file:
+            if path.suffix == ".gz" and not file.gzipped:
+                raise DataError(
+                    f"{path} cannot be read: Not a gzipped file, though it is called .gz: it "
+                    f"{looks(file.start)}"
+                )
+            header = file.read(4 + 4 * ndim)
             expected = bytes((0, 0, UNSIGNED_BYTE, ndim))
             if header[:4] != expected:
+                what = looks(header)
+                start = f" ({header[:4].hex()})" if "starts with" not in what and header else ""
                 raise DataError(
-                    f"{path} is no IDX file of unsigned bytes with {ndim} axes: it starts with "
-                    f"{header[:4].hex() or 'nothing'}, expected {expected.hex()}"
+                    f"{path} is no IDX file of unsigned bytes with {ndim} axes: it {what}{start}, "
+                    f"expected {expected.hex()}"
                 )
-            if len(header) < header_bytes:
+            if len(header) < 4 + 4 * ndim:
                 raise DataError(f"{path} is cut short inside its header; copy it again")
             shape = tuple(int(n) for n in np.frombuffer(header[4:], ">u4"))
-            size = math.prod(shape)
-            if size > MAX_BYTES:
-                raise DataError(f"{path} claims the shape {shape}, more than {MAX_BYTES} bytes")
+            size = budget.keep(math.prod(shape))
             body = file.read(size + 1)
-    except (OSError, EOFError, zlib.error) as error:
+    except DataError:
+        raise
+    except Exception as error:  # damaged compression breaks the reader in many ways
         raise DataError(f"{path} cannot be read: {reason(error)}") from None
     if len(body) != size:
         state = "cut short" if len(body) < size else "longer than its header says"
@@ -74,15 +92,3 @@ def read_idx(path: Path, *, ndim: int) -> np.ndarray:
             f"{path} is {state}: expected {size} bytes for the shape {shape}; copy it again"
         )
     return np.frombuffer(body, np.uint8).reshape(shape)
-
-
-def _names(stem: str, ndim: int) -> list[str]:
-    # Both spellings are in circulation: train-images-idx3-ubyte and train-images.idx3-ubyte.
-    return [f"{stem}{dot}idx{ndim}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
-
-
-def _read_one(directory: Path, names: list[str], ndim: int) -> np.ndarray:
-    for name in names:
-        if os.path.isfile(directory / name):
-            return read_idx(directory / name, ndim=ndim)
-    raise DataError(f"{directory} holds none of {', '.join(names)}")

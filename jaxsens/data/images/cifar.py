@@ -1,53 +1,69 @@
 """CIFAR-10 as its authors publish it: the archives and directories for Python and for C."""
 
-import gzip
 import os.path
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from jaxsens.data.dataset import DataError, Raw, reason, shown
-from jaxsens.data.files.bounded import Stream
+from jaxsens.data.dataset import DataError, Raw, reason
+from jaxsens.data.files import tar
+from jaxsens.data.files.budget import Budget
+from jaxsens.data.files.names import find, plain
+from jaxsens.data.files.opened import Stream, looks, whole
 from jaxsens.data.files.restricted_pickle import Array, loads
 
 PIXELS = 32 * 32 * 3
-MAX_BATCH = 2**26  # a batch of 10,000 is 31 MB
-MAX_MEMBERS = 100  # the archives have 9
 TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
 NAMES = (*TRAIN, "test_batch")
 FILES = tuple(name + suffix for name in NAMES for suffix in ("", ".bin"))
-# Where to look below a path, the Python version first: both hold the same images.
-PLACES = ("", "cifar-10-batches-py", "cifar-10-batches-bin")
-ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
+# Where several folders have batches, the Python version first: all hold the same images.
+FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
+SUFFIXES = (".tar.gz", ".tgz", ".tar")
+ARCHIVES = tuple(f"cifar-10-{kind}{suffix}" for kind in ("python", "binary") for suffix in SUFFIXES)
+OTHERS = {
+    "data_batch_1.mat": "CIFAR-10 for MATLAB",
+    "cifar-100-python": "CIFAR-100",
+    "cifar-100-binary": "CIFAR-100",
+    "cifar-100-python.tar.gz": "CIFAR-100",
+    "cifar-10-matlab.tar.gz": "CIFAR-10 for MATLAB",
+}
 
 
-def read(path: Path) -> tuple[Raw, Raw] | None:
+def read(path: Path, budget: Budget) -> tuple[Raw, Raw] | None:
     """Both parts: bytes (N, 32, 32, 3), labels (N,); None where ``path`` holds no batches.
 
-    ``path`` is one of the two archives, what they unpack to, or a directory that holds either.
-    Archives are never extracted, and pickles can make nothing but arrays of bytes, lists and
-    numbers. Raises DataError when a batch is missing, damaged or shorter than the others.
+    ``path`` is one of the two archives, what they unpack to, one of those files, or a directory
+    that holds any of this. Archives are never extracted, and pickles can make nothing but arrays of
+    bytes, lists and numbers. Raises DataError when a batch is missing, damaged or shorter than the
+    others.
     """
-    if os.path.isfile(path):
-        if not path.name.lower().endswith((".tar.gz", ".tgz")):
-            return None
-        files = _members(path)
+    found = find(path, FILES, budget, FOLDERS)
+    if found:
+        path = next(iter(found.values())).parent
+        files = _files(found, budget)
     else:
-        folders = [path / p for p in PLACES if any(os.path.isfile(path / p / f) for f in FILES)]
-        archives = [path / name for name in ARCHIVES if os.path.isfile(path / name)]
-        if not folders and not archives:
+        archives = find(path, ARCHIVES, budget)
+        if plain(path.name).endswith(SUFFIXES) and not os.path.isdir(path):
+            files = _members(path, budget)
+        elif archives:
+            path = next(archives[name] for name in ARCHIVES if name in archives)
+            files = _members(path, budget)
+        else:
+            for name, what in OTHERS.items():
+                if os.path.exists(path / name):
+                    raise DataError(f"{path} holds {what} ({name}); expected {ARCHIVES[0]}")
             return None
-        path = (folders + archives)[0]
-        files = _files(path) if folders else _members(path)
     batches: dict[str, Raw] = {}
     for name, content in files:
         label = f"{name} in {path}"
         stem = name.removesuffix(".bin")
         if stem in batches:
             raise DataError(f"{path} holds {stem} twice")
-        batches[stem] = (_binary if name.endswith(".bin") else _pickled)(content, label)
+        if name.endswith(".bin"):
+            batches[stem] = _binary(content, label)
+        else:
+            batches[stem] = _pickled(content, label, budget)
     missing = [name for name in NAMES if name not in batches]
     if missing:
         raise DataError(f"{path} holds no {missing[0]}; expected {', '.join(NAMES)}")
@@ -77,15 +93,19 @@ def _binary(content: bytes, label: str) -> Raw:
     return Raw(rows[:, 1:], rows[:, 0])
 
 
-def _pickled(content: bytes, label: str) -> Raw:
-    batch = loads(content, label)
+def _pickled(content: bytes, label: str, budget: Budget) -> Raw:
+    batch = loads(content, label, budget)
     if not isinstance(batch, dict):
         raise DataError(f"{label} holds a {type(batch).__name__}; expected a dict")
     images, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", "labels"))
+    if "fine_labels" in batch or b"fine_labels" in batch:
+        raise DataError(f"{label} has fine_labels: it is of CIFAR-100, expected CIFAR-10")
     if not isinstance(images, Array) or images.value is None:
         raise DataError(f"{label} has no array called data")
     if images.value.ndim != 2 or images.value.shape[1] != PIXELS:
         raise DataError(f"{label} has data of shape {images.value.shape}; expected (N, {PIXELS})")
+    if isinstance(labels, Array) and labels.value is not None and labels.value.ndim == 1:
+        labels = labels.value.tolist()
     if not isinstance(labels, list) or any(type(n) is not int or abs(n) > 255 for n in labels):
         raise DataError(f"{label} has no list of whole numbers from 0 to 9 called labels")
     if len(labels) != len(images.value):
@@ -93,45 +113,26 @@ def _pickled(content: bytes, label: str) -> Raw:
     return Raw(images.value, np.array(labels, np.int32))
 
 
-def _files(directory: Path) -> Iterator[tuple[str, bytes]]:
-    """The batches in a directory."""
-    for name in FILES:
-        if os.path.isfile(directory / name):
+def _files(found: dict[str, Path], budget: Budget) -> Iterator[tuple[str, bytes]]:
+    """The batches in a directory, as pickles where it has both kinds."""
+    pickles = any(not name.endswith(".bin") for name in found)
+    for name, path in found.items():
+        if name.endswith(".bin") != pickles:
             try:
-                with open(directory / name, "rb") as file:
-                    content = file.read(MAX_BATCH + 1)
-            except OSError as error:
-                raise DataError(f"{directory / name} cannot be read: {reason(error)}") from None
-            if len(content) > MAX_BATCH:
-                raise DataError(f"{directory / name} is larger than {MAX_BATCH} bytes")
-            yield name, content
+                yield name, whole(path, budget)
+            except (OSError, ValueError) as error:
+                raise DataError(f"{path} cannot be read: {reason(error)}") from None
 
 
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _members(path: Path, budget: Budget) -> Iterator[tuple[str, bytes]]:
     """The batches in a tar archive, in its order, one in memory at a time."""
     try:
-        with (
-            gzip.open(path) as file,
-            tarfile.open(fileobj=(stream := Stream(file)), mode="r|") as archive,
-        ):
-            for count, member in enumerate(archive):
-                if count >= MAX_MEMBERS:
-                    raise DataError(f"{path} has more than {MAX_MEMBERS} members; expected 9")
-                parts = member.name.split("/")
-                if member.name.startswith("/") or ".." in parts or "\\" in member.name:
-                    raise DataError(f"{path} names a place outside itself: {shown(member.name)}")
-                if not (member.isreg() or member.isdir()):
-                    raise DataError(
-                        f"{shown(member.name)} in {path} is a link or a device; expected files only"
-                    )
-                if member.isreg() and parts[-1] in FILES:
-                    if member.size > MAX_BATCH:
-                        raise DataError(f"{parts[-1]} in {path} is larger than {MAX_BATCH} bytes")
-                    content = archive.extractfile(member)
-                    assert content is not None  # it is a regular file
-                    yield parts[-1], content.read()
-            while stream.read(2**20):  # to its end, where the checksum is
-                pass
+        with Stream(path, budget) as stream:
+            if not stream.gzipped and b"ustar" not in stream.start[257:263]:
+                raise ValueError(f"Not a gzipped file, nor a tar: it {looks(stream.start)}")
+            for parts, content in tar.members(stream):
+                if parts and parts[-1] in FILES:
+                    yield parts[-1], content()
     except DataError:
         raise
     except Exception as error:  # a damaged archive breaks the reader in any way there is

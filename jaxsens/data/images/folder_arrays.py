@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxsens.data.dataset import MAX_BYTES, DataError, Raw, shown
-from jaxsens.data.images.image_folder import ImageTree
+from jaxsens.data.dataset import DataError, Raw, reason, shown
+from jaxsens.data.files.budget import Budget
+from jaxsens.data.images.image_folder import ImageTree, decoded
 
 MODES = {1: "L", 3: "RGB"}
 
 
 def read(
-    path: Path, classes: tuple[str, ...], shape: tuple[int, int, int]
+    path: Path, classes: tuple[str, ...], shape: tuple[int, int, int], budget: Budget
 ) -> tuple[Raw, Raw] | None:
     """Both parts of an image folder: bytes (N, H, W, C) and labels, places in ``classes``.
 
@@ -26,14 +27,14 @@ def read(
             return None
     elif path.suffix.lower() != ".zip":
         return None
-    train, test = (ImageTree(path, split) for split in ("train", "test"))
+    train, test = (ImageTree(path, split, budget) for split in ("train", "test"))
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))[0]
         part, other = ("train/", "test/") if odd in train.classes else ("test/", "train/")
         raise DataError(f"{path} has the class {shown(odd)} in {part} but not in {other}")
     order = _order(path, train.classes, classes)
     train_part, test_part = (
-        Raw(_images(tree, shape), order[tree.labels]) for tree in (train, test)
+        Raw(_images(tree, shape, budget), order[tree.labels]) for tree in (train, test)
     )
     return train_part, test_part
 
@@ -51,17 +52,19 @@ def _order(path: Path, folders: tuple[str, ...], classes: tuple[str, ...]) -> np
     raise DataError(f"{path} has {problem}; expected {', '.join(classes)}")
 
 
-def _images(tree: ImageTree, shape: tuple[int, int, int]) -> np.ndarray:
+def _images(tree: ImageTree, shape: tuple[int, int, int], budget: Budget) -> np.ndarray:
     height, width, channels = shape
-    if len(tree) * height * width * channels > MAX_BYTES:
-        raise DataError(f"{tree.where} has {len(tree)} images, more than {MAX_BYTES} bytes")
+    try:
+        budget.keep(len(tree) * height * width * channels)
+    except ValueError as error:
+        raise DataError(f"{tree.where} has {len(tree)} images: {reason(error)}") from None
     images = np.empty((len(tree), *shape), np.uint8)
     for i, name in enumerate(tree.names):
-        image = tree.read(i)
+        image = tree.read(i, budget)
         if image.size != (width, height) or image.mode != MODES[channels]:
             raise DataError(
                 f"{shown(name)} in {tree.where} is {image.width} x {image.height} in mode "
                 f"{image.mode}; expected {width} x {height} in mode {MODES[channels]}"
             )
-        images[i] = np.asarray(image).reshape(shape)
+        images[i] = np.asarray(decoded(image)).reshape(shape)
     return images

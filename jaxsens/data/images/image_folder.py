@@ -1,6 +1,7 @@
 """Image folders: a directory or a zip archive that holds ``<split>/<class>/<name>.jpg``."""
 
 import io
+import itertools
 import os
 import stat
 import weakref
@@ -15,15 +16,15 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from jaxsens.data.dataset import DataError, reason, shown
-from jaxsens.data.files.bounded import WholeFile
+from jaxsens.data.files.budget import FILE, PIXELS, Budget, for_one_image
+from jaxsens.data.files.names import holding, is_litter, member_parts, scan
+from jaxsens.data.files.opened import WholeFile, looks
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Named by what a file starts with, not by its name: ImageNet has a PNG called .JPEG. Opening the
-# plug-ins themselves leaves the question of how many pixels are too many to MAX_PIXELS alone.
+# plug-ins themselves leaves the question of how many pixels are too many to PIXELS alone.
 DECODERS = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}
-MAX_PIXELS = 2**26  # ImageNet's largest photographs are just below; 200 MB once decoded
-MAX_FILE_BYTES = 2**26
-MAX_RATIO = 100  # JPEG and PNG are compressed already: a zip cannot honestly shrink them further
+SCAN = b"\xff\xda"  # begins each pass of a JPEG over its pixels
 
 
 class ImageTree:
@@ -32,7 +33,8 @@ class ImageTree:
     ``path`` is a directory or a zip archive that holds ``<split>/<class>/<name>`` with names in
     .jpg, .jpeg or .png, perhaps below one single top-level directory; or a directory of archives,
     one a split, named ``<split>.zip`` or ``<anything>-<split>.zip``. Archives are never extracted.
-    Hidden files are passed over; anything else that is no image is refused.
+    Hidden files and what else operating systems leave are passed over; anything else that is no
+    image is refused.
 
     classes: names of the class folders, sorted; a label is a place in this tuple.
     labels: int32 (N,).
@@ -40,22 +42,23 @@ class ImageTree:
     where: the folder or the archive that they are in.
 
     Raises DataError when there is no such split, a class is empty, or an archive is damaged,
-    encrypted, names places outside itself, or grows absurdly when decompressed.
+    encrypted, or names places outside itself.
     """
 
     classes: tuple[str, ...]
     labels: np.ndarray
     names: tuple[str, ...]
 
-    def __init__(self, path: Path, split: str):
+    def __init__(self, path: Path, split: str, budget: Budget | None = None):
+        budget = budget or Budget()
         place = self.find(path, split)
         if place is None:
             raise DataError(
-                f"{path} holds no folder {split}/ and no archive {split}.zip; expected "
-                f"{split}/<class>/<name>.jpg"
+                f"{path} holds no folder {split}/ and no archive {split}.zip{holding(path)}; "
+                f"expected {split}/<class>/<name>.jpg"
             )
         in_folder = os.path.isdir(place)
-        self._files = _Directory(place) if in_folder else _Archive(place, split)
+        self._files = _Directory(place, budget) if in_folder else _Archive(place, split, budget)
         self.where = self._files.where
         # An archive may list its members in any order, and a file system does.
         folders: dict[str, list[str]] = {}
@@ -86,8 +89,8 @@ class ImageTree:
             return path
         if os.path.isdir(path / split):
             return path / split
-        entries = _scan(path)
-        inner = [entry.path for entry in entries if entry.is_dir()]
+        entries = scan(path, Budget())
+        inner = [entry.path for entry in entries if os.path.isdir(entry.path)]
         if len(inner) == 1 and os.path.isdir(Path(inner[0], split)):
             return Path(inner[0], split)
         ends = (f"-{split}.zip", f"_{split}.zip")
@@ -99,102 +102,136 @@ class ImageTree:
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, index: int) -> Image.Image:
-        """Image ``index``, decoded, in the mode it is stored in (RGB, L, P, CMYK, ...).
+    def read(self, index: int, budget: Budget | None = None) -> Image.Image:
+        """Image ``index`` in the mode it is stored in (RGB, L, P, CMYK, ...), decoded on first use.
 
         The orientation in the metadata is not applied. Raises DataError when the file is neither
-        JPEG nor PNG, is damaged, or says before it is decoded that it is larger than 2^26 pixels or
-        64 MiB.
+        JPEG nor PNG, or says that it is larger than 2^26 pixels or 64 MiB; `decoded` does where its
+        pixels are damaged.
         """
         name = self.names[index]
         label = f"{shown(name)} in {self.where}"
+        budget = budget or for_one_image()
         try:
-            content = self._files.read(name)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            content = self._files.read(name, budget)
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{label} cannot be read: {reason(error)}") from None
-        return decode(content, label)
+        return opened(content, label, budget)
 
 
-def decode(content: bytes, label: str) -> Image.Image:
-    """The image in a JPEG or PNG file. Raises DataError starting with ``label``."""
+def opened(content: bytes, label: str, budget: Budget) -> Image.Image:
+    """The image in a JPEG or PNG file, not decoded yet. Raises DataError, ``label`` first."""
     plugin = next((p for magic, p in DECODERS.items() if content.startswith(magic)), None)
     if plugin is None:
-        raise DataError(
-            f"{label} is neither JPEG nor PNG: it starts with {content[:4].hex() or 'nothing'}"
-        )
+        raise DataError(f"{label} is neither JPEG nor PNG: it {looks(content)}")
     try:
         image = plugin(io.BytesIO(content))
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise DataError(f"{label} is {width} x {height}, more than {MAX_PIXELS} pixels")
+        if width * height > PIXELS:
+            raise DataError(f"{label} is {width} x {height}, more than {PIXELS} pixels")
+        # Every scan goes over all pixels; a honest JPEG has about ten.
+        scans = content.count(SCAN) if plugin is JpegImageFile else 1
+        budget.spend(len(content) + width * height * max(scans, 1))
         if plugin is PngImageFile:
             image.verify()  # decoding alone passes over the checksums of the pixels
             image = plugin(io.BytesIO(content))
-        image.load()
     except DataError:
         raise
     except Exception as error:  # decoders fail on damaged bytes in any way there is
         raise DataError(f"{label} is damaged: {reason(error)}") from None
+    image.filename = label
     return image
+
+
+def decoded(image: Image.Image) -> Image.Image:
+    """The image with its pixels. Raises DataError, naming its file, when they are damaged."""
+    try:
+        image.load()
+    except Exception as error:  # as above
+        label = getattr(image, "filename", "") or "an image"
+        raise DataError(f"{label} is damaged: {reason(error)}") from None
+    return image
+
+
+def decode(content: bytes, label: str) -> Image.Image:
+    """The image in a JPEG or PNG file. Raises DataError starting with ``label``."""
+    return decoded(opened(content, label, for_one_image()))
 
 
 class _Directory:
     """Class folders and images below a directory of the file system."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, budget: Budget):
         self.where = path
+        self._budget = budget
 
     def entries(self) -> Iterator[tuple[str, str | None]]:
-        for folder in _scan(self.where):
-            if not folder.is_dir():
+        for folder in scan(self.where, self._budget):
+            if not os.path.isdir(folder.path):
                 raise DataError(f"{shown(folder.name)} in {self.where} is no class folder; move it")
             yield folder.name, None
-            for file in _scan(folder.path):
+            for file in scan(folder.path, self._budget):
+                if os.path.islink(file.path) and not os.path.exists(file.path):
+                    raise DataError(
+                        f"{shown(f'{folder.name}/{file.name}')} in {self.where} is a link to "
+                        f"{shown(os.readlink(file.path))}, which is not there"
+                    )
                 if not file.is_file() or not file.name.lower().endswith(SUFFIXES):
                     raise _foreign(f"{folder.name}/{file.name}", self.where)
                 yield folder.name, file.name
 
-    def read(self, name: str) -> bytes:
-        with open(self.where / name, "rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise OSError(f"it is larger than {MAX_FILE_BYTES} bytes")
+    def read(self, name: str, budget: Budget) -> bytes:
+        with WholeFile(self.where / name) as file:
+            content = file.read(FILE + 1)
+        if len(content) > FILE:
+            raise OSError(f"it is larger than {FILE} bytes")
+        budget.spend(len(content))
         return content
 
 
 class _Archive:
     """Class folders and images below ``<split>/`` in a zip archive."""
 
-    def __init__(self, path: Path, split: str):
+    def __init__(self, path: Path, split: str, budget: Budget):
         self.where = path
         try:
-            file = WholeFile(path)
+            file = WholeFile(path, budget)
             weakref.finalize(self, file.close)  # the archive closes only what it opened itself
             self.zip = zipfile.ZipFile(file)
-        except FileNotFoundError:
-            raise DataError(f"there is no file or directory {path}") from None
+            budget.count(len(self.zip.infolist()))
+        except FileNotFoundError as error:
+            problem = f": {error}" if os.path.islink(path) else ""
+            raise DataError(f"there is no file or directory {path}{problem}") from None
         except Exception as error:  # the header of a damaged archive breaks the reader in many ways
-            raise DataError(f"{path} cannot be read as a zip archive: {reason(error)}") from None
+            raise DataError(
+                f"{path} cannot be read as a zip archive: {reason(error)}{_instead(path)}"
+            ) from None
         self.members: dict[str, zipfile.ZipInfo] = {}
         for info in self.zip.infolist():
-            name = info.filename.removesuffix("/")
-            parts = name.split("/")
-            if not {"", ".", ".."}.isdisjoint(parts) or "\\" in name or ":" in parts[0]:
-                raise DataError(f"{path} names a place outside itself: {shown(info.filename)}")
-            if parts[0] == "__MACOSX" or any(part.startswith(".") for part in parts):
+            try:
+                parts = member_parts(info.filename)
+            except ValueError as error:
+                raise DataError(f"{path} {error}") from None
+            if not parts or any(is_litter(part) for part in parts):
                 continue
+            name = "/".join(parts)
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise DataError(
                     f"{shown(name)} in {path} is a link or a device; expected files only"
                 )
             if name in self.members:
+                if _is_folder(info) and _is_folder(self.members[name]):
+                    continue
                 raise DataError(f"{path} holds {shown(info.filename)} twice")
             self.members[name] = info
-        tops = {n.split("/")[0] for n, i in self.members.items() if "/" in n or i.is_dir()}
+        tops = {n.split("/")[0] for n, i in self.members.items() if "/" in n or _is_folder(i)}
         top = f"{tops.pop()}/" if len(tops) == 1 and split not in tops else ""
         self.root = f"{top}{split}/"
         if not any(f"{name}/".startswith(self.root) for name in self.members):
-            raise DataError(f"{path} holds no {split}/; expected {split}/<class>/<name>.jpg")
+            some = ", ".join(map(shown, itertools.islice(self.members, 3))) or "nothing"
+            raise DataError(
+                f"{path} holds no {split}/ but {some}; expected {split}/<class>/<name>.jpg"
+            )
 
     def _check(self, info: zipfile.ZipInfo) -> None:
         label = f"{shown(info.filename)} in {self.where}"
@@ -202,10 +239,10 @@ class _Archive:
             raise DataError(f"{label} is encrypted; decrypt the archive first")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(f"{label} is compressed by a method other than deflate")
-        if info.file_size > MAX_FILE_BYTES or info.file_size > MAX_RATIO * (info.compress_size + 1):
+        if info.file_size > FILE:
             raise DataError(
                 f"{label} would grow from {info.compress_size} to {info.file_size} bytes; expected "
-                f"at most {MAX_FILE_BYTES}, and {MAX_RATIO} times its size in the archive"
+                f"at most {FILE}"
             )
 
     def entries(self) -> Iterator[tuple[str, str | None]]:
@@ -213,28 +250,36 @@ class _Archive:
             if not name.startswith(self.root):
                 continue
             parts = name.removeprefix(self.root).split("/")
-            if info.is_dir() and len(parts) == 1:
+            if _is_folder(info) and len(parts) == 1:
                 yield parts[0], None
-            elif info.is_dir() or len(parts) != 2 or not parts[1].lower().endswith(SUFFIXES):
+            elif _is_folder(info) or len(parts) != 2 or not parts[1].lower().endswith(SUFFIXES):
                 raise _foreign("/".join(parts), self.where)
             else:
                 self._check(info)
                 yield parts[0], parts[1]
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, budget: Budget) -> bytes:
         # ZipFile reads no more than the size it was told, and checks the checksum.
+        info = self.members[self.root + name]
+        budget.spend(info.file_size)
         try:
-            return self.zip.read(self.members[self.root + name])
+            return self.zip.read(info)
         except (RuntimeError, NotImplementedError) as error:  # the member's own header disagrees
             raise zipfile.BadZipFile(reason(error)) from None
 
 
-def _scan(path: str | Path) -> list[os.DirEntry[str]]:
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    return info.filename.endswith(("/", "\\"))
+
+
+def _instead(path: Path) -> str:
+    """What a file called a zip is in truth, where its first bytes tell."""
     try:
-        with os.scandir(path) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}") from None
+        with WholeFile(path) as file:
+            what = looks(file.read(512))
+    except OSError:
+        return ""
+    return "" if "zip archive" in what else f"; it {what}"
 
 
 def _foreign(name: str, where: Path) -> DataError:

@@ -4,8 +4,10 @@ The million photographs fit no memory and have no common size, so there is no `D
 `open_images` lists them, `batches` decodes the ones asked for.
 """
 
+import contextlib
 import math
 import re
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,18 +19,23 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from jaxsens.data.dataset import DataError, normalise, reason
+from jaxsens.data.files.budget import for_one_image
 from jaxsens.data.images import photo_crops
-from jaxsens.data.images.image_folder import ImageTree, decode
+from jaxsens.data.images.image_folder import ImageTree, decoded, opened
 
 CLASSES = 1000
 SYNSET = re.compile(r"n\d{8}")  # a WordNet id, the name of a class folder
 THREADS = 4
 MAX_RATIO = 100  # of the sides of a photograph
 BATCHES_AHEAD = 2
+LARGE = 2**23  # pixels; of images beyond, one is decoded at a time: 200 MB and more
 
 
 class Images(Protocol):
-    """Photographs by number: how many, whether they have labels, and image with label (or None)."""
+    """Photographs by number: how many, whether they have labels, and image with label (or None).
+
+    An image may be read before it is decoded, which `decoded` does.
+    """
 
     labelled: bool
 
@@ -114,7 +121,7 @@ class _Prepared:
             raise DataError(f"{where} cannot be read: {reason(error)}") from None
         if not 0 <= label < CLASSES:
             raise DataError(f"{where} has the label {label}; expected 0 to {CLASSES - 1}")
-        return decode(content, where), label
+        return opened(content, where, for_one_image()), label
 
 
 class _Photographs:
@@ -137,7 +144,7 @@ def square(image: Image.Image, size: int, crop: float | None) -> Image.Image:
     out, as in published evaluations; for a ``crop`` of None the whole image is squeezed into the
     square.
     """
-    image = image.convert("RGB")
+    image = _rgb(decoded(image))
     if crop is None:
         return image.resize((size, size), Image.Resampling.BICUBIC)
     short = math.floor(size / crop)
@@ -145,6 +152,13 @@ def square(image: Image.Image, size: int, crop: float | None) -> Image.Image:
     left, top = round((width - size) / 2), round((height - size) / 2)
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return resized.crop((left, top, left + size, top + size))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits of grey, which a conversion would cut off at 255
+        values = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def batches(
@@ -161,6 +175,8 @@ def batches(
     most two batches ahead of the one in use. Raises DataError for an image that cannot be read.
     """
 
+    alone = threading.Lock()
+
     def one(index: int) -> tuple[np.ndarray, int | None]:
         image, label = images.read(int(index))
         if max(image.size) > MAX_RATIO * min(image.size):  # resized, it would fill the memory
@@ -168,7 +184,8 @@ def batches(
                 f"image {index} is {image.width} x {image.height}: expected sides within a factor "
                 f"of {MAX_RATIO}"
             )
-        return np.asarray(square(image, size, crop)), label
+        with alone if image.width * image.height > LARGE else contextlib.nullcontext():
+            return np.asarray(square(image, size, crop)), label
 
     starts = deque(range(0, len(order), batch_size))
     ahead: deque[list[Future[tuple[np.ndarray, int | None]]]] = deque()

@@ -7,18 +7,18 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from jaxsens.data.dataset import MAX_BYTES, DataError, Raw, reason
+from jaxsens.data.dataset import DataError, Raw, reason
+from jaxsens.data.files.budget import WAIT, Budget
 
 OTHER_WAYS = "--data PATH (its files) and --data embedded do without"
-SECONDS = 20  # for a first answer of the server that the package downloads from
 
 
-def read_prepared(name: str) -> tuple[Raw, Raw]:
+def read_prepared(name: str, budget: Budget) -> tuple[Raw, Raw]:
     """Both parts of a data set, which the package downloads and prepares on first use."""
-    return Raw(*load_images(name, "train")), Raw(*load_images(name, "test"))
+    return Raw(*load_images(name, "train", budget)), Raw(*load_images(name, "test", budget))
 
 
-def read_directory(path: Path, name: str) -> tuple[Raw, Raw] | None:
+def read_directory(path: Path, name: str, budget: Budget) -> tuple[Raw, Raw] | None:
     """Both parts of a data set prepared in ``path/name/version``; None where there is none."""
     try:
         found = any(path.glob(f"{name}/*/dataset_info.json"))
@@ -27,13 +27,14 @@ def read_directory(path: Path, name: str) -> tuple[Raw, Raw] | None:
     if not found:
         return None
     train, test = (
-        Raw(*load_images(name, split, data_dir=path, download=False)) for split in ("train", "test")
+        Raw(*load_images(name, split, budget, data_dir=path, download=False))
+        for split in ("train", "test")
     )
     return train, test
 
 
 def load_images(
-    name: str, split: str, *, data_dir: Path | None = None, download: bool = True
+    name: str, split: str, budget: Budget, *, data_dir: Path | None = None, download: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, H, W, C) as bytes and labels (N,) of one split of a tensorflow-datasets data set.
 
@@ -57,7 +58,7 @@ def load_images(
         source = data_source(
             name, split=split, data_dir=data_dir, download=download and can_prepare
         )
-        return _stack(source)
+        return _stack(source, budget)
     except Exception as error:  # any of the package's dependencies may fail, each in its own way
         if not download:
             raise DataError(
@@ -71,10 +72,9 @@ def load_images(
         ) from None
 
 
-def _stack(source: Any) -> tuple[np.ndarray, np.ndarray]:
+def _stack(source: Any, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
     first = np.asarray(source[0]["image"])
-    if len(source) * first.nbytes > MAX_BYTES:
-        raise ValueError(f"its {len(source)} images take more than {MAX_BYTES} bytes")
+    budget.keep(len(source) * first.nbytes)
     images, labels = np.empty((len(source), *first.shape), first.dtype), []
     for i, example in enumerate(source):
         images[i] = example["image"]
@@ -95,6 +95,6 @@ def _reach(builder: Any) -> None:
 
     for url in list(builder.url_infos or ())[:1]:
         try:
-            requests.get(url, stream=True, timeout=SECONDS).close()
+            requests.get(url, stream=True, timeout=WAIT).close()
         except (requests.ConnectionError, requests.Timeout):
             raise OSError(f"{urlsplit(url).hostname} cannot be reached") from None
