@@ -28,13 +28,14 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
+	$(PIP) "pip>=25.1" # the first that knows --group
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e ".[experiments]"
+	$(PIP) -e . --group experiments
 	@touch $@
 
 # neural-tangents asks for TensorFlow, which the part of it in use never imports: leave it out.
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e ".[test]"
+	$(PIP) -e . --group test
 	$(PIP) --no-deps neural-tangents==0.6.5
 	@touch $@

@@ -62,6 +62,6 @@ def missing(error: ModuleNotFoundError) -> str | None:
     if package in ("", "command", "experiments", "jaxsens", "theory"):
         return None
     return (
-        f"the Python package {package} is not installed; run: pip install -e "
-        '".[experiments,theory]" in the clone'
+        f"the Python package {package} is not installed; run, in the clone: pip install -e . "
+        "--group experiments --group theory"
     )

@@ -38,7 +38,7 @@ def main(config: Config) -> None:
     try:
         from theory.dot_product import MAX_DIMENSION
     except ModuleNotFoundError as error:
-        raise UserError(f'{error}; run: pip install -e ".[theory]"') from None
+        raise UserError(f"{error}; run: pip install -e . --group theory") from None
     d = 64 if config.smoke else config.d
     if not 2 <= d <= MAX_DIMENSION:
         raise UserError(f"--d must lie between 2 and {MAX_DIMENSION}, got {d}")

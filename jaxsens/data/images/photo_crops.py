@@ -135,7 +135,7 @@ def photograph(name: str, digest: str) -> Image.Image:
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
             f"the embedded photographs come with the package {project}, which is not installed; "
-            'run: pip install -e ".[experiments]"'
+            f"run: pip install {project}"
         )
     path = Path(spec.submodule_search_locations[0], folder, file)
     try:
