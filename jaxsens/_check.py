@@ -35,34 +35,76 @@ def positive_float(name: str, value: Any) -> float:
     return number
 
 
-def checked_inputs(model: Any, inputs: Any) -> np.ndarray:
-    """The inputs on the host: real, finite, at least one. Raises TypeError or ValueError."""
-    if not callable(model):
-        raise TypeError(
-            f"model must be callable, got {type(model).__name__}; for a linen module pass "
-            "jax.tree_util.Partial(module.apply, variables)"
-        )
-    try:
-        inputs = np.asarray(inputs)
-    except ValueError:
+def checked_inputs(inputs: Any) -> Any:
+    """The inputs as a pytree of host arrays of one length: real, finite, at least one example.
+
+    Numbers in (nested) lists are one array. Raises TypeError or ValueError.
+    """
+    leaves = jax.tree.leaves(inputs)
+    if not leaves or all(isinstance(leaf, bool | int | float | complex | str) for leaf in leaves):
+        inputs = _array(inputs, "inputs")
+    named = named_leaves(inputs)
+    inputs = jax.tree.unflatten(
+        jax.tree.structure(inputs), [_array(leaf, _of(name)) for name, leaf in named.items()]
+    )
+    lengths = {name: len(leaf) for name, leaf in named_leaves(inputs).items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name}: {length}" for name, length in list(lengths.items())[:4])
         raise ValueError(
-            "inputs must be one array (N, ...), got examples of unequal shape"
-        ) from None
-    real = jnp.issubdtype(inputs.dtype, jnp.number) and not np.iscomplexobj(inputs)
-    if inputs.ndim == 0 or not (real or inputs.dtype == bool):
-        raise TypeError(
-            f"inputs must be one numeric array (N, ...) with the batch first, got "
-            f"{inputs.dtype} of shape {inputs.shape}"
-        )
-    if inputs.size == 0:
-        raise ValueError(f"inputs are empty: shape {inputs.shape}; expected at least one example")
-    if jnp.issubdtype(inputs.dtype, jnp.floating) and not np.isfinite(inputs).all():
-        bad = np.flatnonzero(~np.isfinite(inputs.reshape(len(inputs), -1)).all(axis=1))
-        raise ValueError(
-            f"inputs hold NaN or inf in {len(bad)} of {len(inputs)} examples, first in example "
-            f"{bad[0]}; clean the data first"
+            f"inputs must have the same number of examples in every array, got {listed}; a list "
+            "of examples must be stacked into one array first"
         )
     return inputs
+
+
+def _array(leaf: Any, what: str) -> np.ndarray:
+    try:
+        array = np.asarray(leaf)
+    except ValueError:
+        raise ValueError(
+            f"{what} must be an array (N, ...), got examples of unequal shape"
+        ) from None
+    real = jnp.issubdtype(array.dtype, jnp.number) and not np.iscomplexobj(array)
+    if array.ndim == 0 or not (real or array.dtype == bool):
+        raise TypeError(
+            f"{what} must be a numeric array (N, ...) with the batch first, or a pytree of such "
+            f"arrays, got {array.dtype} of shape {array.shape}"
+        )
+    if array.size == 0:
+        raise ValueError(f"{what} are empty: shape {array.shape}; expected at least one example")
+    if jnp.issubdtype(array.dtype, jnp.floating) and not np.isfinite(array).all():
+        bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+        raise ValueError(
+            f"{what} hold NaN or inf in {len(bad)} of {len(array)} examples, first in example "
+            f"{bad[0]}; clean the data first"
+        )
+    return array
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by name: keys, fields and indices joined by dots; "" if it is one."""
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
+
+
+def leaf_number(tree: Any, name: str | int | None, argument: str, what: str) -> int:
+    """Which leaf of ``tree`` has that name; None for the only one. Raises ValueError."""
+    names = list(named_leaves(tree))
+    listed = ", ".join(map(repr, names[:6])) + ", ..." * (len(names) > 6)
+    if name is None:
+        if len(names) == 1:
+            return 0
+        raise ValueError(
+            f"{what} hold {len(names)} arrays ({listed}); say which one holds the tokens by "
+            f"{argument}=NAME (a list of examples must be stacked into one array instead)"
+        )
+    if str(name) not in names:
+        raise ValueError(f"{argument}={name!r} names no array of the {what}: they have {listed}")
+    return names.index(str(name))
+
+
+def _of(name: str) -> str:
+    return f"inputs[{name!r}]" if name else "inputs"
 
 
 def check_members(name: str, value: Any, members: tuple[str, ...], such_as: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsens._inference import inference, may_change
+from jaxsens._inference import may_change
 
 
 def _is_array(leaf: Any) -> bool:
@@ -36,11 +36,11 @@ class _HOLE:
 def compile_once(function: Callable[..., Any]) -> Callable[..., Callable[..., Any]]:
     """``function(model, settings, ...)`` compiled once for each structure of model and settings.
 
-    The result maps ``(model, settings)`` to a program of the remaining arguments. Models of one
-    structure share a program, whatever their weights. A callable without array leaves (a plain
-    function, say) may hide its weights where no pytree shows them, and so may a tokens or noise
-    object that is no pytree: these get a program of their own on every call, so that new values
-    are always seen.
+    The result maps ``(model, settings)`` to a program of the remaining arguments; ``model`` may be
+    a tuple of callables. Models of one structure share a program, whatever their weights. A
+    callable without array leaves (a plain function, say) may hide its weights where no pytree shows
+    them, and so may a tokens or noise object that is no pytree: these get a program of their own on
+    every call, so that new values are always seen.
     """
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -50,18 +50,17 @@ def compile_once(function: Callable[..., Any]) -> Callable[..., Callable[..., An
     def prepare(model: Any, settings: Any) -> Callable[..., Any]:
         arrays, static = partition((model, settings))
         opaque = any(map(may_change, static[1]))
-        if any(map(_is_array, jax.tree.leaves(model))) and not opaque and _hashable(static):
+        callables = model if isinstance(model, tuple) else (model,)
+        if all(map(_has_arrays, callables)) and not opaque and _hashable(static):
             return functools.partial(shared, static, arrays)
 
-        @jax.jit
-        def own(*args: Any) -> Any:
-            model, settings = combine(arrays, static)
-            # Once more, inside the trace: flax lets a module change only in the trace it is from.
-            return function(inference(model), settings, *args)
-
-        return own
+        return jax.jit(lambda *args: function(*combine(arrays, static), *args))
 
     return prepare
+
+
+def _has_arrays(tree: Any) -> bool:
+    return any(map(_is_array, jax.tree.leaves(tree)))
 
 
 def _hashable(value: Any) -> bool:

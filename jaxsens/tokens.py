@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxsens._check import positive_int
+from jaxsens._check import leaf_number, positive_int
 from jaxsens._pytree import pytree
 
 BoundNoise = Callable[[Array], Array]
@@ -17,6 +17,8 @@ BoundNoise = Callable[[Array], Array]
 
 class Tokens(Protocol):
     """The protocol of a token class: any pytree with these four members.
+
+    Shapes are those of the array that holds the tokens.
 
     - ``shared``: True if the examples share the randomness of *where* a token lies; the standard
       error then treats tokens as clusters beside examples.
@@ -28,6 +30,13 @@ class Tokens(Protocol):
       token number ``token`` (a traced scalar) replaced by ``noise(value)``, where ``noise`` holds
       a key that is fresh for every example, token and draw. ``shared_key`` is fresh for every
       token and draw and the same for all examples. Traced and vmapped.
+
+    Two more are optional:
+
+    - ``bind(inputs)``: the object for the caller's inputs (a pytree of NumPy arrays, before any
+      ``embed``), for classes that read a mask out of them.
+    - ``within(shape)``: a boolean (N, ...) array, one value for each leading coordinate of an
+      example, or None; where it is False, nothing changes whatever ``replace`` returns.
     """
 
     shared: ClassVar[bool]
@@ -104,29 +113,19 @@ class Patches(_AllValid):
         return jax.lax.dynamic_update_slice(example, noise(patch), corner)
 
 
-@pytree(drop=("mask",))
-@dataclasses.dataclass(frozen=True, eq=False)
-class Positions:
-    """The positions of a sequence: token ids (N, T) or vectors (N, T, ...).
+class _Masked:
+    """A ``mask``: an array, or, until :meth:`bind` looks it up, the name of one in the inputs."""
 
-    ``mask`` (N, T), True or 1 at real tokens: padded positions are never perturbed and never
-    counted, and an example of T_i real tokens averages over those T_i. Paper A, Sections 4 and 6
-    (one-hot tokens; layer-normalised embeddings of sub-words). Raises ValueError when the inputs
-    have no position axis, when the mask has another shape than (N, T) or holds anything but 0 and
-    1, or when an example is all padding.
-    """
-
-    mask: Any = None
-    shared: ClassVar[bool] = False
+    mask: Any
 
     def __post_init__(self) -> None:
-        if self.mask is None:
+        if self.mask is None or isinstance(self.mask, str):
             return
         mask = np.asarray(self.mask)
         if mask.ndim != 2 or not np.isin(mask, (0, 1)).all():
             raise ValueError(
-                f"mask must be an (N, T) array of True and False (or 1 and 0), got {mask.dtype} "
-                f"of shape {mask.shape}"
+                f"mask must be an (N, T) array of True and False (or 1 and 0), or the name of one "
+                f"in the inputs, got {mask.dtype} of shape {mask.shape}"
             )
         empty = np.flatnonzero(~mask.astype(bool).any(axis=1))
         if len(empty):
@@ -136,17 +135,47 @@ class Positions:
             )
         object.__setattr__(self, "mask", mask.astype(bool))
 
+    def bind(self, inputs: Any) -> Self:
+        """This with the array that ``mask`` names in the inputs."""
+        if not isinstance(self.mask, str):
+            return self
+        found = jax.tree.leaves(inputs)[leaf_number(inputs, self.mask, "mask", "inputs")]
+        return dataclasses.replace(self, mask=found)  # type: ignore[type-var]
+
+    def _checked(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        if isinstance(self.mask, str):
+            raise ValueError(
+                f"mask={self.mask!r} is a name; only inputs given to sensitivity have it"
+            )
+        if self.mask is not None and self.mask.shape != shape[:2]:
+            raise ValueError(
+                f"mask has shape {self.mask.shape} but inputs of shape {shape} need {shape[:2]}"
+            )
+        return self.mask
+
+
+@pytree(drop=("mask",))
+@dataclasses.dataclass(frozen=True, eq=False)
+class Positions(_Masked):
+    """The positions of a sequence: token ids (N, T) or vectors (N, T, ...).
+
+    ``mask`` (N, T), True or 1 at real tokens, or the name of such an array in the inputs: padded
+    positions are never perturbed and never counted, and an example of T_i real tokens averages over
+    those T_i. Paper A, Sections 4 and 6 (one-hot tokens; layer-normalised embeddings of sub-words).
+    Raises ValueError when the inputs have no position axis, when the mask has another shape than
+    (N, T) or holds anything but 0 and 1, or when an example is all padding.
+    """
+
+    mask: Any = None
+    shared: ClassVar[bool] = False
+
     def count(self, shape: tuple[int, ...]) -> int:
         if len(shape) < 2:
             raise ValueError(f"Positions needs inputs of shape (N, T, ...), got shape {shape}")
         return shape[1]
 
     def valid(self, shape: tuple[int, ...]) -> np.ndarray | None:
-        if self.mask is not None and self.mask.shape != shape[:2]:
-            raise ValueError(
-                f"mask has shape {self.mask.shape} but inputs of shape {shape} need {shape[:2]}"
-            )
-        return self.mask
+        return self._checked(shape)
 
     def read(self, inputs: np.ndarray) -> np.ndarray:
         """All real tokens of all examples, shape (number of them, ...)."""
@@ -178,13 +207,24 @@ class Bits(_AllValid):
         return example.at[token].set(noise(example[token]))
 
 
-@pytree()
-@dataclasses.dataclass(frozen=True)
-class Whole(_AllValid):
-    """The whole input as one token: T = 1 (paper A, Table 4)."""
+@pytree(drop=("mask",))
+@dataclasses.dataclass(frozen=True, eq=False)
+class Whole(_Masked, _AllValid):
+    """The whole input as one token, every part of it replaced at once: T = 1 (paper A, Table 4).
+
+    ``mask`` (N, T), True or 1 at the positions of (N, T, ...) inputs that are replaced, or the name
+    of such an array in the inputs; the others stay as they are: padding, say, or a token that
+    belongs to the model. Errors as for :class:`Positions`.
+    """
+
+    mask: Any = None
 
     def count(self, shape: tuple[int, ...]) -> int:
         return 1
+
+    def within(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Where the inputs may change."""
+        return self._checked(shape)
 
     def read(self, inputs: np.ndarray) -> np.ndarray:
         """The inputs themselves, shape (N, ...)."""

@@ -32,7 +32,7 @@ from experiments.run.cli import UserError
 from experiments.run.record import provenance, to_json, write_whole
 from experiments.run.report import table
 from jaxsens import Gaussian, Patches, models
-from jaxsens.sensitivity import DEFAULT_BATCH_SIZE
+from jaxsens._run import DEFAULT_BATCH_SIZE
 
 SIZE, PATCH = 28, 7
 IMAGE = {"image_size": SIZE, "channels": 1, "classes": 2}

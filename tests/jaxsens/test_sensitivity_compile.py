@@ -1,7 +1,5 @@
 """Compiled once for each structure and shape, in memory bounded by batch_size."""
 
-import importlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +9,7 @@ from flax import nnx
 from jaxsens import Bits, Flip, Gaussian, Patches, Positions, Replacement, sensitivity
 from jaxsens._inference import inference
 from jaxsens._plan import Plan
+from jaxsens._run import Settings, decide
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
@@ -105,14 +104,13 @@ def compiled(n, repeats, batch_size, sampled=None):
     x = rng.normal(size=(n, 8, 8, 3)).astype(np.float32)
     hidden = rng.normal(size=(192, 64)).astype(np.float32)
     model = jax.tree_util.Partial(lambda w, x: jnp.tanh(x.reshape(len(x), -1) @ w), hidden)
-    chosen = np.ones((n, 16), bool)
-    chosen[:, sampled:] = False
-    plan = Plan(np.arange(n), chosen, repeats)
-    examples, rows = next(plan.batches(batch_size, plan.block(batch_size)))
-    decide = importlib.import_module("jaxsens.sensitivity")._decide(
-        inference(model), (Patches(2), Gaussian(1.0))
-    )
-    return decide.func.lower(*decide.args, KEY, x[examples], rows).compile().memory_analysis()
+    draws = np.full((n, 16), repeats)
+    draws[:, sampled:] = 0
+    plan = Plan(np.arange(n), draws)
+    _, call = next(plan.calls(batch_size, 2, plan.block(batch_size)))
+    program = decide((inference(model),), Settings(Patches(2), Gaussian(1.0), 0))
+    args = KEY, (x[call.chunk], None), call.offsets, call.rows, call.batches
+    return program.func.lower(*program.args, *args).compile().memory_analysis()
 
 
 @pytest.mark.parametrize("sampled", [16, 1])

@@ -92,7 +92,33 @@ WRONG = {
     "no token": (call(ROWS[:, :0]), ValueError, ["empty", "(3, 0)"]),
     "NaN in inputs": (call(NOT_FINITE), ValueError, ["NaN or inf", "1 of 3", "example 2"]),
     "inf in inputs": (call(INFINITE), ValueError, ["NaN or inf", "1 of 3", "example 1"]),
-    "no array": (call({"ids": ROWS}), TypeError, ["inputs", "array", "object"]),
+    "no array": (call(object()), TypeError, ["inputs", "array", "object"]),
+    "which array": (call({"a": ROWS, "b": ROWS}), ValueError, ["2 arrays", "'a', 'b'", "perturb=NAME"]),
+    "examples in a list": (call(list(ROWS)), ValueError, ["3 arrays", "stacked"]),
+    "no such array": (call({"a": ROWS}, perturb="b"), ValueError, ["perturb='b'", "'a'"]),
+    "unequal numbers": (call({"a": ROWS, "b": ROWS[:2]}), ValueError, ["a: 3", "b: 2"]),
+    "NaN in one of the arrays": (
+        call({"a": ROWS, "b": NOT_FINITE}, perturb="a"), ValueError, ["inputs['b']", "example 2"],
+    ),
+    "no such mask": (
+        call({"a": ROWS}, tokens=Positions("mask")), ValueError, ["mask='mask'", "'a'"],
+    ),
+    "mask of the whole": (
+        call(tokens=Whole(np.ones((3, 5), bool))), ValueError, ["(3, 5)", "(3, 6)"],
+    ),
+    "a name where there are no inputs": (
+        lambda: Positions("mask").read(ROWS), ValueError, ["'mask' is a name"],
+    ),
+    "no embed": (call(embed=3), TypeError, ["embed must be callable", "int"]),
+    "embed that drops examples": (call(embed=lambda x: x[:2]), ValueError, ["embed", "(2, 6)", "8"]),
+    "embed that returns two": (
+        call(embed=lambda x: (x, x)), ValueError, ["embed's result", "'0', '1'", "perturb"],
+    ),
+    "Gaussian on embedded integers": (
+        call(embed=lambda x: x.astype(int)), TypeError, ["floating-point", "int32"],
+    ),
+    "no tokens": (call(tokens=None), TypeError, ["tokens must be given", "tokens=Patches(4)"]),
+    "no noise": (call(noise=None), TypeError, ["noise must be given", "Gaussian(variance=1.0)"]),
     "text": (call(np.array([["a", "b"]])), TypeError, ["numeric", "<U1"]),
     "complex": (call(ROWS * 1j), TypeError, ["numeric", "complex64"]),
     "a number": (call(3.0), TypeError, ["(N, ...)", "shape ()"]),

@@ -1,0 +1,273 @@
+"""A measurement on the device: a plan's rows through the model, several batches a call."""
+
+import functools
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.extend.random import threefry_2x32
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Int
+
+from jaxsens._check import check_members, leaf_number, positive_int
+from jaxsens._decision import judge, problem
+from jaxsens._inference import inference
+from jaxsens._model import compile_once
+from jaxsens._outputs import check_model, outputs_of
+from jaxsens._plan import CLEAN, Plan, Rows
+from jaxsens.noise import Noise
+from jaxsens.tokens import Tokens
+
+# Forward rows a call of the compiled program when the caller names no batch size: past the point
+# where larger batches help a CPU, and small enough for attention scores to fit in memory.
+DEFAULT_BATCH_SIZE = 512
+BATCHES = 8  # batches of one call of the program, so that a device does not wait for the host
+IN_FLIGHT = 2  # calls queued ahead of the results read back
+CHUNK_BYTES = 2**28  # of inputs, what a call may be handed at most unless one batch needs more
+RESIDENT_BYTES = 2**30  # inputs up to this go to the device as a whole, where it tells no limit
+SAMPLE = 8  # examples that are embedded to see what the model is given
+
+
+class Settings(NamedTuple):
+    """What the compiled program is made for beside the model; ``leaf`` is the perturbed one."""
+
+    tokens: Tokens
+    noise: Noise
+    leaf: int
+
+
+def row_keys(key: Array, rows: Rows) -> tuple[Array, Array]:
+    """For each row a key of its own, and one that all examples share for its token and draw.
+
+    Both depend on the key and the row's numbers alone: Threefry of (token, draw), whose two words
+    are the key of Threefry of (example, 1), or of (0, 2) for the shared one.
+    """
+    numbers = jnp.concatenate([rows.token, rows.draw]).astype(jnp.uint32)
+    by_draw = threefry_2x32(jax.random.key_data(key), numbers).reshape(2, -1).T
+
+    def derived(first: Array, kind: int) -> Array:
+        counts = jnp.stack([first.astype(jnp.uint32), jnp.full(first.shape, kind, jnp.uint32)], 1)
+        return jax.random.wrap_key_data(
+            jax.vmap(threefry_2x32)(by_draw, counts), impl="threefry2x32"
+        )
+
+    return derived(rows.example, 1), derived(jnp.zeros_like(rows.example), 2)
+
+
+def replace_tokens(
+    tokens: Tokens, noise: Noise, examples: Array, within: Array | None, rows: Rows, key: Array
+) -> Array:
+    """The given rows, (rows, ...), of a block of examples. Only places ``within`` may change."""
+
+    def one(place: ArrayLike, token: Array, own_key: Array, shared_key: Array) -> Array:
+        clean = examples[place]
+        noised = tokens.replace(
+            clean, jnp.maximum(token, 0), functools.partial(noise, key=own_key), shared_key
+        )
+        may_change = token != CLEAN
+        if within is not None:
+            inside = within[place]
+            missing = tuple(range(inside.ndim, clean.ndim))
+            may_change = jnp.broadcast_to(
+                jnp.expand_dims(may_change & inside, missing), clean.shape
+            )
+        return jnp.where(may_change, noised, clean)
+
+    return jax.vmap(one)(rows.place, rows.token, *row_keys(key, rows))
+
+
+@compile_once
+def decide(
+    models: tuple[Any, ...],
+    settings: Settings,
+    key: Array,
+    chunk: Any,
+    offsets: Int[Array, " K"],
+    rows: Rows,
+    count: Array,
+) -> tuple[Int[Array, "K B"], Float[Array, "K B"]]:
+    """Decisions and margins of the rows of a call (:class:`jaxsens._plan.Call`).
+
+    ``models`` are the model and, if there is one, what embeds its inputs.
+    """
+    shape = rows.token.shape
+    block = jax.tree.leaves(chunk)[0].shape[0] // shape[0]
+
+    def batch(i: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        # Rebuilt here, because flax lets a module change only in the trace that it is from.
+        model, *embed = map(inference, jax.tree.map(lambda leaf: leaf, models))
+        inputs, within = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, offsets[i], block), chunk
+        )
+        own = jax.tree.map(lambda column: column[i], rows)
+        given = embed[0](inputs) if embed else inputs
+        noised = [
+            replace_tokens(settings.tokens, settings.noise, leaf, within, own, key)
+            if number == settings.leaf
+            else leaf[own.place]
+            for number, leaf in enumerate(jax.tree.leaves(given))
+        ]
+        verdicts = judge(outputs_of(model, jax.tree.unflatten(jax.tree.structure(given), noised)))
+        return found[0].at[i].set(verdicts.decision), found[1].at[i].set(verdicts.margin)
+
+    nothing = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
+    return jax.lax.fori_loop(0, count, batch, nothing)
+
+
+@compile_once
+def embedded(models: tuple[Any, ...], settings: None, inputs: Any) -> Any:
+    """What the model is given for a block of inputs."""
+    return inference(models[0])(inputs)
+
+
+class Inputs(NamedTuple):
+    """The caller's examples: on the host, and where the chunks of a call are taken from."""
+
+    host: Any
+    stored: Any
+
+    @classmethod
+    def place(cls, given: Any, host: Any) -> "Inputs":
+        """On the device at once, or chunk by chunk where a quarter of its memory is less."""
+        limits = jax.local_devices()[0].memory_stats() or {}
+        bound = limits.get("bytes_limit", 4 * RESIDENT_BYTES) // 4
+        if sum(leaf.nbytes for leaf in jax.tree.leaves(host)) > bound:
+            return cls(host, host)
+        if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(given)):
+            given = jax.device_put(host)
+        return cls(host, given)
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self.host)[0])
+
+
+_take_on_device = jax.jit(lambda leaf, index: leaf[index])
+
+
+def _take(tree: Any, index: Int[np.ndarray, " chunk"]) -> Any:
+    """The examples of those numbers, gathered where the inputs lie."""
+    return jax.tree.map(
+        lambda leaf: leaf[index] if isinstance(leaf, np.ndarray) else _take_on_device(leaf, index),
+        tree,
+    )
+
+
+class Runner:
+    """One model on its inputs, prepared: which tokens there are, and a plan's decisions.
+
+    ``valid`` (N, T) says which tokens are real.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        inputs: Inputs,
+        *,
+        key: Array,
+        tokens: Tokens,
+        noise: Noise,
+        perturb: str | int | None = None,
+        embed: Any = None,
+        batch_size: int | None = None,
+    ) -> None:
+        for name, value in (("model", model), *((("embed", embed),) if embed is not None else ())):
+            check_model(value, name)
+        models = (model,) if embed is None else (model, embed)
+        self._models = tuple(map(inference, models))
+        self.inputs = inputs
+        tokens = tokens.bind(inputs.host) if hasattr(tokens, "bind") else tokens
+        leaf, number = self._perturbed(perturb)
+        shape = (len(inputs), *leaf.shape[1:])
+        self.valid = _valid_tokens(tokens, shape)
+        noise.check(leaf)
+        within = tokens.within(shape) if hasattr(tokens, "within") else None
+        self._stored = inputs.stored, within
+        self._key = key
+        # Numbers of the noise are traced, so that another variance is not another program.
+        noise = jax.tree.map(lambda n: np.float32(n) if isinstance(n, float) else n, noise)
+        self._settings = Settings(tokens, noise, number)
+        self.batch_size = positive_int(
+            "batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+        )
+        self._program: Callable[..., Any] | None = None
+
+    def _perturbed(self, perturb: str | int | None) -> tuple[Any, int]:
+        """The array that holds the tokens (embedded: of a few examples), and its place."""
+        inputs, what = self.inputs.host, "inputs"
+        if len(self._models) > 1:
+            few = jax.tree.map(lambda a: a[np.arange(SAMPLE) % len(self.inputs)], inputs)
+            inputs, what = embedded(self._models[1:], None)(few), "embed's result"
+            for leaf in jax.tree.leaves(inputs):
+                if jnp.shape(leaf)[:1] != (SAMPLE,):
+                    raise ValueError(
+                        f"embed returned an array of shape {jnp.shape(leaf)} for {SAMPLE} "
+                        "examples; expected arrays with the batch first"
+                    )
+            inputs = jax.tree.map(np.asarray, inputs)
+        number = leaf_number(inputs, perturb, "perturb", what)
+        return jax.tree.leaves(inputs)[number], number
+
+    def shapes(self, plan: Plan) -> None:
+        """Take batches of a size that this plan fills, for all plans to come."""
+        self.batch_size = min(self.batch_size, plan.total)
+        self._block = plan.block(self.batch_size)
+        each = sum(leaf.nbytes for leaf in jax.tree.leaves(self.inputs.host)) / len(self.inputs)
+        batches = min(BATCHES, -(-plan.total // self.batch_size))
+        self._batches = max(1, min(batches, int(CHUNK_BYTES / max(each * self._block, 1))))
+
+    def run(self, plan: Plan) -> tuple[Int[np.ndarray, " total"], Float[np.ndarray, " total"]]:
+        """Decisions and margins of the plan's rows. Raises ValueError where the model says NaN."""
+        if self._program is None:
+            self._program = decide(self._models, self._settings)
+        decisions, margins = np.empty(plan.total, np.int32), np.empty(plan.total, np.float32)
+        pending: deque[tuple[int, tuple[Array, Array]]] = deque()
+
+        def read_back() -> None:
+            start, results = pending.popleft()
+            for all_of_them, result in zip((decisions, margins), results, strict=True):
+                part = all_of_them[start : start + result.size]
+                part[:] = np.asarray(result).reshape(-1)[: len(part)]
+            found = margins[start : start + results[0].size]
+            if not (found >= 0).all():
+                first = int((found >= 0).argmin())
+                row = plan.rows(np.asarray([start + first]))
+                place = "clean" if row.token[0] == CLEAN else f"with token {row.token[0]} replaced"
+                what, remedy = problem(float(found[first]))
+                raise ValueError(f"the model {what} for input {row.example[0]} ({place}); {remedy}")
+
+        for start, call in plan.calls(self.batch_size, self._batches, self._block):
+            chunk = _take(self._stored, call.chunk)
+            args = chunk, call.offsets.astype(np.int32), call.rows, np.int32(call.batches)
+            pending.append((start, self._program(self._key, *args)))
+            if len(pending) > IN_FLIGHT:
+                read_back()
+        while pending:
+            read_back()
+        return decisions, margins
+
+
+def check_protocols(tokens: Any, noise: Any) -> None:
+    """Raises TypeError unless both are given and have the members of their protocols."""
+    if tokens is None or noise is None:
+        raise TypeError(
+            f"{'tokens' if tokens is None else 'noise'} must be given: what a token is and what "
+            "replaces it, such as tokens=Patches(4), noise=Gaussian(variance=1.0)"
+        )
+    check_members("tokens", tokens, ("shared", "count", "valid", "replace"), "Patches(4)")
+    check_members("noise", noise, ("deterministic", "check", "__call__"), "Gaussian(1.0)")
+
+
+def _valid_tokens(tokens: Tokens, shape: tuple[int, ...]) -> Bool[np.ndarray, "N T"]:
+    count, valid = tokens.count(shape), tokens.valid(shape)
+    expected = (shape[0], count)
+    valid = np.ones(expected, bool) if valid is None else np.asarray(valid)
+    if valid.dtype != bool or valid.shape != expected or not valid.any(axis=1).all():
+        raise ValueError(
+            f"{type(tokens).__name__}.valid must give a boolean array of shape {expected} with a "
+            f"real token in every example, got {valid.dtype} of shape {valid.shape}"
+        )
+    return valid
