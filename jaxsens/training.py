@@ -13,7 +13,7 @@ from jax import Array
 from jaxtyping import Float, Int, PyTree
 
 from jaxsens._check import positive_int
-from jaxsens._model import inference
+from jaxsens._inference import inference
 from jaxsens.data.split import Split as Split
 
 # augment(inputs, key) -> inputs of the same shape, a fresh draw at every step

@@ -32,7 +32,7 @@ from experiments.run.cli import UserError
 from experiments.run.record import provenance, to_json, write_whole
 from experiments.run.report import table
 from jaxsens import Gaussian, Patches, models
-from jaxsens._model import inference
+from jaxsens._inference import inference
 from jaxsens.training import Split, Trainer
 
 COLOUR = {"image_size": 32, "patch_size": 4, "channels": 3, "classes": 10}
