@@ -172,7 +172,7 @@ def _published(arch: str, config: Config) -> Published:
 
 
 def load_network(entry: Published, config: Config) -> Network:
-    """The network with its weights. Raises CheckpointError when there are none that fit."""
+    """The network with its weights. Raises WeightsError when there are none that fit."""
 
     def create() -> nnx.Module:
         return models.create(

@@ -3,20 +3,25 @@
 import dataclasses
 import functools
 import json
-import math
 import os
+import re
+import shlex
 import zipfile
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.checkpoints import CheckpointError
+from jaxsens.data.dataset import reason
+from jaxsens.data.files import npy
+from jaxsens.data.files.budget import AXES, Budget
+from jaxsens.data.files.opened import START, WholeFile, looks, whole
+from jaxsens.weights import WeightsError
 
 MAX_HEADER = 2**24  # the header of a model with ten thousand tensors takes 1 MiB
+MAX_INDEX = 2**24
 SAFETENSORS_TYPES: dict[str, np.dtype] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -24,6 +29,18 @@ SAFETENSORS_TYPES: dict[str, np.dtype] = {
 }
 NPZ_TYPES = ("float32", "float16")
 PICKLES = (".pth", ".pt", ".bin", ".pkl", ".ckpt")
+OTHERS = {
+    **{".h5": "of Keras", ".keras": "of Keras", ".pb": "of TensorFlow", ".onnx": "of ONNX"},
+    **{".msgpack": "of Flax", ".gguf": "of llama.cpp", ".tflite": "of TensorFlow Lite"},
+}
+INDEX = ".safetensors.index.json"
+SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
+ADVICE = (
+    "which may run any code when it is opened; where you trust it, convert it once: "
+    'python -c "import sys, torch, safetensors.torch as s; '
+    "d = torch.load(sys.argv[1], weights_only=True); d = d.get('model', d); "
+    's.save_file({k: v.clone().contiguous() for k, v in d.items()}, sys.argv[2])"'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,156 +60,178 @@ def shown(text: object) -> str:
 def open_weights(path: Path) -> Mapping[str, Stored]:
     """The named arrays of a ``.safetensors`` or ``.npz`` file; nothing is read before it is asked.
 
-    The arrays of a safetensors file are mapped into memory, those of an .npz file decompressed one
-    at a time. Raises CheckpointError, naming the file, when it is missing, damaged or of another
-    kind; pickles (.pth, .pt, .bin) are refused, because to open one is to run what it says.
+    A model in shards is read whole from any of them or from its ``.safetensors.index.json``, and a
+    folder from the one such file in it. The arrays of a safetensors file are mapped into memory,
+    those of an .npz file decompressed one at a time. Raises WeightsError, naming the file, when it
+    is missing, damaged or of another kind; pickles (.pth, .pt, .bin) are refused, because to open
+    one is to run what it says.
     """
-    path = Path(path)
-    if path.suffix in PICKLES:
-        raise CheckpointError(
-            f"{path} is a pickle, which may run any code when it is opened; where you trust it, "
-            'convert it once: python -c "import sys, torch, safetensors.torch as s; '
-            "d = torch.load(sys.argv[1], weights_only=True); d = d.get('model', d); "
-            's.save_file({k: v.contiguous() for k, v in d.items()}, sys.argv[2])" '
-            f"{path.name} {path.stem}.safetensors"
-        )
-    if path.suffix not in (".safetensors", ".npz"):
-        raise CheckpointError(
-            f"{path} is no weights file: expected a name that ends in .safetensors or .npz"
-        )
+    path = _the_file(Path(path))
+    # One budget for all shards: the largest model here takes 1.2 GB.
+    budget = Budget(size=2**33, work=2**34)
+    if path.name.endswith(INDEX):
+        return _shards(path, _listed(path, budget), budget)
+    if shard := SHARD.fullmatch(path.name):
+        stem, _, count = shard.groups()
+        if int(count) > 1000:
+            raise WeightsError(f"{path} claims to be one shard of {int(count)}, more than 1000")
+        names = [f"{stem}-{i:05}-of-{count}.safetensors" for i in range(1, int(count) + 1)]
+        return _shards(path, names, budget)
+    return _open(path, budget)
+
+
+def _the_file(path: Path) -> Path:
     # os.path answers False where pathlib raises: names too long, directories without permission.
-    if not os.path.isfile(path):
-        raise CheckpointError(f"there is no weights file {path}")
-    try:
-        return _safetensors(path) if path.suffix == ".safetensors" else _npz(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
-
-
-def _safetensors(path: Path) -> dict[str, Stored]:
-    """8 bytes of header length (little-endian), the header in JSON, then the bytes of the arrays.
-
-    The arrays must fill what follows the header exactly, in any order, without overlap.
-    """
-
-    def damaged(why: str) -> CheckpointError:
-        return CheckpointError(f"{path} is no whole safetensors file: {why}; copy it again")
-
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = 8 + int.from_bytes(file.read(8), "little")
-        if size < 8 or start > size:
-            raise damaged(f"it has {size} bytes and its header would end at {start}")
-        if start - 8 > MAX_HEADER:
-            raise damaged(f"its header takes {start - 8} bytes, more than {MAX_HEADER}")
-        text = file.read(start - 8)
-    try:
-        header = json.loads(text, object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise damaged(f"its header cannot be read ({shown(error)})") from None
-    if not isinstance(header, dict):
-        raise damaged(f"its header is a {type(header).__name__}, expected an object")
-    header.pop("__metadata__", None)
-    places = []
-    for name, entry in header.items():
-        kind, shape, begin, end = _entry(entry)
-        if kind not in SAFETENSORS_TYPES:
-            raise CheckpointError(
-                f"{path} holds {shown(name)} as {shown(kind)}: expected one of "
-                f"{', '.join(SAFETENSORS_TYPES)}"
-            )
-        dtype = SAFETENSORS_TYPES[kind]
-        if shape is None or end - begin != math.prod(shape) * dtype.itemsize:
-            raise damaged(f"the shape and offsets of {shown(name)} do not agree")
-        places.append((begin, end, name, dtype, shape))
-    position = 0
-    for begin, end, name, *_ in sorted(places, key=lambda place: place[:2]):
-        if begin != position:
-            raise damaged(f"{shown(name)} starts at byte {begin} of the data, expected {position}")
-        position = end
-    if position != size - start:
-        raise damaged(f"its arrays take {position} bytes and {size - start} follow the header")
-    if not places:
-        raise damaged("it holds no arrays")
-    if position == 0:
-        content = np.empty(0, np.uint8)  # nothing to map
-    else:
-        content = np.memmap(path, np.uint8, mode="r", offset=start)
-
-    def stored(begin: int, end: int, dtype: np.dtype, shape: tuple[int, ...]) -> Stored:
-        return Stored(
-            shape, lambda: content[begin:end].view(dtype).reshape(shape).astype(np.float32)
+    if os.path.isdir(path):
+        try:
+            names = sorted(name for name in os.listdir(path) if not name.startswith("."))
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read: {reason(error)}") from None
+        fits = [name for name in names if name.endswith((".safetensors", ".npz", INDEX))]
+        for name in ("model.safetensors", f"model{INDEX}"):
+            if name in fits:
+                return path / name
+        if len(fits) == 1:
+            return path / fits[0]
+        found = shown(", ".join(fits or names)) if names else "nothing"
+        raise WeightsError(f"{path} is a folder: name one weights file in it; it holds {found}")
+    if path.suffix in PICKLES and os.path.lexists(path):
+        raise WeightsError(
+            f"{path} is a pickle, {ADVICE} {shlex.quote(path.name)} "
+            f"{shlex.quote(path.stem + '.safetensors')}"
         )
+    if os.path.islink(path) and not os.path.exists(path):
+        raise WeightsError(f"{path} is a link to {os.readlink(path)}, which is not there")
+    if not os.path.exists(path):
+        raise WeightsError(f"there is no weights file {path}")
+    return path
 
-    return {name: stored(b, e, dtype, shape) for b, e, name, dtype, shape in places}
 
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} appears twice")
-        found[key] = value
+def _open(path: Path, budget: Budget) -> dict[str, Stored]:
+    try:
+        with WholeFile(path) as file:
+            start = file.read(START)
+        kind = path.suffix
+        if not kind and start[8:9] == b"{":  # in the cache of the hub files have no suffix
+            kind = ".safetensors"
+        if kind not in (".safetensors", ".npz"):
+            what = f" but {OTHERS[kind]}" if kind in OTHERS else ""
+            raise WeightsError(
+                f"{path} is no weights file that can be read{what}: expected a name that ends in "
+                ".safetensors or .npz"
+            )
+        found = (_safetensors if kind == ".safetensors" else _npz)(path, start, budget)
+    except WeightsError:
+        raise
+    except Exception as error:  # damaged files break the readers in many ways
+        raise WeightsError(f"{path} cannot be read: {reason(error)}") from None
+    if not found:
+        raise WeightsError(f"{path} holds no arrays; copy it again")
     return found
 
 
-def _entry(entry: Any) -> tuple[str, tuple[int, ...] | None, int, int]:
-    """Type, shape, begin and end of one array; the shape is None where the entry makes no sense."""
-    fields = entry if isinstance(entry, dict) else {}
-    kind, shape, offsets = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
-        return str(kind), None, 0, 0
-    # A bool is an int to Python; no size of ours comes near 2^48.
-    if any(type(number) is not int or not 0 <= number < 2**48 for number in (*shape, *offsets)):
-        return str(kind), None, 0, 0
-    return str(kind), tuple(shape), offsets[0], offsets[1]
+def _listed(path: Path, budget: Budget) -> list[str]:
+    """The files that the index of a model in shards names."""
+    try:
+        if os.path.getsize(path) > MAX_INDEX:
+            raise ValueError(f"it is larger than {MAX_INDEX} bytes")
+        names = json.loads(whole(path, budget))["weight_map"].values()
+    except Exception as error:  # deep or odd JSON breaks the parser in many ways
+        raise WeightsError(f"{path} is no index of shards: {reason(error)}") from None
+    if not all(isinstance(name, str) and SHARD.fullmatch(name) for name in names):
+        raise WeightsError(f"{path} names shards that are not called x-00001-of-00002.safetensors")
+    return sorted(set(names))
 
 
-def _npz(path: Path) -> dict[str, Stored]:
+def _shards(path: Path, names: Iterable[str], budget: Budget) -> dict[str, Stored]:
+    """The arrays of all shards, which lie beside ``path``."""
+    found: dict[str, Stored] = {}
+    for name in names:
+        if not os.path.isfile(path.parent / name) or os.path.basename(name) != name:
+            raise WeightsError(
+                f"{path} is of a model in several shards, and {shown(name)} does not lie beside "
+                "it; fetch all of them"
+            )
+        for key, stored in _open(path.parent / name, budget).items():
+            if key in found:
+                raise WeightsError(f"{path}: {shown(key)} is in two shards")
+            found[key] = stored
+    return found
+
+
+def _safetensors(path: Path, start: bytes, budget: Budget) -> dict[str, Stored]:
+    """By the library, which holds offsets to the size of the file; what it leaves open is here."""
+    from safetensors import safe_open
+
+    def damaged(why: str) -> WeightsError:
+        return WeightsError(f"{path} is no whole safetensors file: {why}; copy it again")
+
+    size = os.path.getsize(path)
+    length = int.from_bytes(start[:8], "little")
+    if size < 8 or length > size - 8:
+        what = looks(start)
+        its = f"it {what}" if "starts with" not in what else f"it has {size} bytes"
+        raise damaged(f"{its}, and its header would end at {8 + length}")
+    if length > MAX_HEADER:
+        raise damaged(f"its header takes {length} bytes, more than {MAX_HEADER}")
+    try:
+        file = safe_open(path, framework="np")
+    except Exception as error:
+        said = reason(error).removeprefix("Error while deserializing header: ")
+        raise damaged(f"of {size} bytes; {said}") from None
+    found: dict[str, Stored] = {}
+    for name in file.keys():  # noqa: SIM118 (it is no mapping)
+        budget.count()
+        view = file.get_slice(name)
+        shape, kind = view.get_shape(), view.get_dtype()
+        if kind not in SAFETENSORS_TYPES:
+            raise WeightsError(
+                f"{path} holds {shown(name)} as {shown(kind)}: expected one of "
+                f"{', '.join(SAFETENSORS_TYPES)}"
+            )
+        if len(shape) > AXES:
+            raise damaged(f"{shown(name)} has {len(shape)} axes")
+        found[name] = Stored(tuple(shape), functools.partial(_tensor, file, name))
+    # Tensors that share their memory are written once, and named here.
+    for name, kept in (file.metadata() or {}).items():
+        if kept in found and name not in found:
+            found[name] = found[kept]
+    return found
+
+
+def _tensor(file: Any, name: str) -> np.ndarray:
+    return np.asarray(file.get_tensor(name)).astype(np.float32)
+
+
+def _npz(path: Path, start: bytes, budget: Budget) -> dict[str, Stored]:
     """A zip of .npy files, as ``numpy.savez`` writes it."""
 
-    def damaged(why: str) -> CheckpointError:
-        return CheckpointError(f"{path} is no whole .npz file: {why}; copy it again")
+    def damaged(why: str) -> WeightsError:
+        return WeightsError(f"{path} is no whole .npz file: {why}; copy it again")
 
-    def read(info: zipfile.ZipInfo, shape: tuple[int, ...] | None) -> Any:
-        """The array in a member; without its shape, only what its header says."""
+    def read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: npy.Header) -> np.ndarray:
         try:
             with archive.open(info) as file:
-                # Later versions have headers of up to 4 GiB, which no array of numbers needs.
-                if np.lib.format.read_magic(file) != (1, 0):
-                    raise ValueError("expected version 1.0 of the .npy format")
-                header = np.lib.format.read_array_header_1_0(file)
-                if any(length < 0 for length in header[0]):
-                    raise ValueError(f"its shape is {header[0]}")
-                if shape is None:
-                    return header
-                _, columns, dtype = header
-                size = math.prod(shape) * dtype.itemsize
-                content = file.read(size + 1)  # to the end, where the checksum is compared
-        except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise damaged(f"{shown(info.filename)} cannot be read ({shown(error)})") from None
-        if len(content) != size:
-            raise damaged(
-                f"{shown(info.filename)} does not have the {size} bytes of its shape {shape}"
-            )
-        array = np.frombuffer(content, dtype).reshape(shape, order="F" if columns else "C")
-        return array.astype(np.float32)
+                npy.read_header(file)
+                return npy.read_body(file, header, budget).astype(np.float32)
+        except Exception as error:  # a damaged member breaks the reader in many ways
+            raise damaged(f"{shown(info.filename)} cannot be read ({reason(error)})") from None
 
     try:
-        archive = zipfile.ZipFile(path)
-    except (ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise damaged(shown(error)) from None
+        archive, members = npy.open_archive(path, budget)
+    except (OSError, ValueError) as error:
+        raise damaged(reason(error)) from None
     found: dict[str, Stored] = {}
-    for info in archive.infolist():
-        name = info.filename.removesuffix(".npy")
-        if name in found or name == info.filename:
-            raise damaged(f"{shown(info.filename)} appears twice or is no .npy file")
-        shape, _, dtype = read(info, None)
-        if dtype.name not in NPZ_TYPES:
-            raise CheckpointError(
-                f"{path} holds {shown(name)} as {dtype}: expected {' or '.join(NPZ_TYPES)}"
+    for name, info in members.items():
+        try:
+            with archive.open(info) as file:
+                header = npy.read_header(file)
+        except Exception as error:  # as above
+            raise damaged(f"{shown(info.filename)} cannot be read ({reason(error)})") from None
+        if header.dtype.name not in NPZ_TYPES:
+            raise WeightsError(
+                f"{path} holds {shown(name)} as {shown(header.dtype)}: expected "
+                f"{' or '.join(NPZ_TYPES)}"
             )
-        found[name] = Stored(shape, functools.partial(read, info, shape))
-    if not found:
-        raise damaged("it holds no arrays")
+        found[name] = Stored(header.shape, functools.partial(read, archive, info, header))
     return found

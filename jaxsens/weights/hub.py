@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,13 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from jaxsens.checkpoints import CheckpointError
+from jaxsens.data.dataset import reason
+from jaxsens.data.files.budget import WAIT
+from jaxsens.weights import WeightsError
+from jaxsens.weights.files import shown
 
-HUB = "https://huggingface.co"
+FILE = "model.safetensors"
 MAX_BYTES = 2**31  # ViT-L/16 takes 1.2 GB
-TIMEOUT = 30.0  # seconds without a byte
 
 Channels = tuple[float, float, float]
 HALF: Channels = (0.5, 0.5, 0.5)
@@ -40,7 +42,8 @@ class Published:
     and divided by ``std``, a standard deviation, before they enter the network. ``crop`` is the
     share of the resized short side that the central square keeps; None where the whole image was
     squeezed into a square instead. ``accuracy`` is the publisher's, top-1 in percent on the
-    validation images.
+    validation images. ``revision`` is the commit to read; None, as long as it was not looked up,
+    for the one that is current on first use.
     """
 
     arch: str
@@ -50,6 +53,7 @@ class Published:
     mean: Channels
     std: Channels
     crop: float | None
+    revision: str | None = None
 
 
 # The first of an architecture is the one whose accuracy is the paper's.
@@ -115,77 +119,102 @@ def _scaled(
 
 
 def fetch(weights: Published) -> Path:
-    """The weights as a local file, downloaded on first use.
+    """The weights as a local file, downloaded on first use through huggingface_hub.
 
-    Kept in ``$XDG_CACHE_HOME/jaxsens`` (``~/.cache/jaxsens`` where that is not set). The download
-    is bounded, compared with the SHA-256 that the hub states, and given its name when it is whole.
-    Raises CheckpointError when the hub cannot be reached or sends something else.
+    Its cache (HF_HOME), token (HF_TOKEN), mirror (HF_ENDPOINT) and offline switch (HF_HUB_OFFLINE)
+    count. The same commit is read ever after: that of ``weights.revision``, or else the one that
+    was current on first use, noted in ``$XDG_CACHE_HOME/jaxsens/revisions`` (``~/.cache`` where
+    that is not set); remove the note to move on. A download is bounded beforehand, and compared
+    with the SHA-256 that the hub states. Raises WeightsError when huggingface_hub is not installed,
+    or the hub cannot be reached or sends something else.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxsens")
-    path = cache / f"{weights.repository.replace('/', '--')}.safetensors"
-    if path.is_file():
-        return path
-    url = f"{HUB}/{weights.repository}/resolve/main/model.safetensors"
-    # Named after the process, and removed whatever happens: two downloads do not meet.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            _download(url, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        # Imported here: nothing else in the package needs a network client.
+        import huggingface_hub as client
+    except ImportError as error:
+        raise WeightsError(
+            f"published weights come through huggingface_hub ({error}); run: pip install "
+            "huggingface_hub, or pass the path of a file in place of the hub"
+        ) from None
+    repository, note = weights.repository, _note(weights)
+    pinned = weights.revision or _read_note(note)
+    cached = client.try_to_load_from_cache(repository, FILE, revision=pinned or "main")
+    if isinstance(cached, str):
+        path = Path(cached)
+    else:
+        try:
+            path = _download(client, repository, pinned or "main")
+        except WeightsError:
+            raise
+        except Exception as error:  # the client, its server and the network fail in many ways
+            raise WeightsError(
+                f"{FILE} of {repository} ({pinned or 'main'}) cannot be fetched from the hub "
+                f"({_said(error)}); fetch it where there is a network, and pass the path "
+                "of the file in place of the hub"
+            ) from None
+    commit = path.parent.name
+    if not pinned and re.fullmatch("[0-9a-f]{40}", commit):
+        _write_note(note, commit)
     return path
 
 
-def _download(url: str, file: IO[bytes]) -> None:
-    """Write what ``url`` holds into ``file``. Raises CheckpointError unless it is whole."""
-    # Imported here: nothing else in the package needs a network client.
-    import http.client
-    import urllib.error
-    import urllib.parse
-    import urllib.request
+def _said(error: Exception) -> str:
+    """What the client says, without the address, which would fill the line."""
+    return reason(
+        ValueError(re.sub(r"https?://\S+", "the hub", " ".join(str(error).split()) or "no reason"))
+    )
 
-    stated: dict[str, str] = {}
 
-    class Redirect(urllib.request.HTTPRedirectHandler):
-        """The hub names size and hash in the answer that leads on to the place of large files."""
-
-        def redirect_request(self, request: Any, answer: Any, code: int, *rest: Any) -> Any:
-            headers, target = rest[-2:]
-            stated.update({name.lower(): value for name, value in headers.items()})
-            if urllib.parse.urlsplit(target).scheme != urllib.parse.urlsplit(url).scheme:
-                answer.close()
-                raise CheckpointError(f"{url} leads to {target}, over another protocol")
-            return super().redirect_request(request, answer, code, *rest)
-
-    request = urllib.request.Request(url, headers={"User-Agent": "jaxsens"})
-    digest, size, left = hashlib.sha256(), 0, 0
-    try:
-        with urllib.request.build_opener(Redirect).open(request, timeout=TIMEOUT) as answer:
-            stated = {**{k.lower(): v for k, v in answer.headers.items()}, **stated}
-            while block := answer.read(2**20):
-                size += len(block)
-                if size > MAX_BYTES:
-                    raise CheckpointError(f"{url} holds more than {MAX_BYTES} bytes; not fetched")
-                digest.update(block)
-                file.write(block)
-            left = answer.length or 0  # of what the answer itself announced
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
-        reason = " ".join(str(getattr(error, "reason", None) or error).split())
-        raise CheckpointError(
-            f"{url} cannot be fetched ({reason[:200]}); fetch it where there is a network, and "
-            "pass the path of the file in place of the hub"
-        ) from None
-    length = stated.get("x-linked-size", "")
-    if left or (length.isdecimal() and int(length) != size):
-        raise CheckpointError(f"{url} sent {size} bytes of {length or size + left}; try again")
-    etag = re.fullmatch(r'(?:W/)?"?([0-9a-f]{64})"?', stated.get("x-linked-etag", ""))
-    if etag and etag[1] != digest.hexdigest():
-        raise CheckpointError(
-            f"{url} sent a file of SHA-256 {digest.hexdigest()}, expected {etag[1]}; try again"
+def _download(client: Any, repository: str, revision: str) -> Path:
+    """The file in the client's cache, whole."""
+    url = client.hf_hub_url(repository, FILE, revision=revision)
+    stated = client.get_hf_file_metadata(url, timeout=WAIT)
+    if stated.size is None or stated.size > MAX_BYTES:
+        raise WeightsError(f"{url} holds {stated.size} bytes, more than {MAX_BYTES}; not fetched")
+    # By commit: what the branch means may change while the file is on its way.
+    path = Path(
+        client.hf_hub_download(
+            repository, FILE, revision=stated.commit_hash or revision, etag_timeout=WAIT
         )
+    )
+    if re.fullmatch("[0-9a-f]{64}", stated.etag or ""):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != stated.etag:
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+            raise WeightsError(
+                f"{url} sent a file of SHA-256 {digest}, expected {stated.etag}; try again"
+            )
+    return path
+
+
+def _note(weights: Published) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "jaxsens" / "revisions" / weights.repository.replace("/", "--")
+
+
+def _read_note(note: Path) -> str | None:
+    """The commit that a repository was pinned to. Raises WeightsError when the note is damaged."""
+    try:
+        commit = note.read_text(encoding="ascii", errors="replace")[:100].strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise WeightsError(f"{note} cannot be read: {reason(error)}") from None
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise WeightsError(f"{note} holds {shown(commit)}, expected a commit; remove it")
+    return commit
+
+
+def _write_note(note: Path, commit: str) -> None:
+    # Named after the process, and given its name when it is whole: two first uses do not meet.
+    partial = note.with_name(f".{note.name}.{os.getpid()}.partial")
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(f"{commit}\n")
+        partial.replace(note)
+    except OSError as error:
+        raise WeightsError(f"{note} cannot be written: {reason(error)}") from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Published ImageNet weights in the models of this package (paper A, Section 5)."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxsens.checkpoints import CheckpointError
 from jaxsens.models.convnextv2 import ConvNeXtV2
 from jaxsens.models.vit import ViT
+from jaxsens.weights import WeightsError
 from jaxsens.weights.files import Stored, open_weights, shown
+from jaxsens.weights.foreign import looks_like
 
 Model = TypeVar("Model", ViT, ConvNeXtV2)
 
@@ -78,7 +80,7 @@ def load_pretrained(model: Model, path: str | Path) -> Model:
 
     Three layouts are known: timm's ViT, timm's ConvNeXt V2, and that of Facebook's ConvNeXt V2
     release. Float16 and bfloat16 become float32. Every array of the file is used and every
-    parameter is filled. Raises CheckpointError with one line that names the first array that is
+    parameter is filled. Raises WeightsError with one line that names the first array that is
     missing, left over, of another shape or not finite, or says what is wrong with the file;
     TypeError for another model.
     """
@@ -88,30 +90,34 @@ def load_pretrained(model: Model, path: str | Path) -> Model:
     layouts = LAYOUTS[type(model)]
     layout = next((names for first, names in layouts.items() if first in arrays), None)
     if layout is None:
-        raise CheckpointError(
-            f"{path} holds no weights of a {type(model).__name__} in a layout that is known: "
-            f"expected {' or '.join(map(repr, layouts))} among its arrays, got "
-            f"{shown(', '.join(sorted(arrays)))}"
+        raise WeightsError(
+            f"{path} holds no weights of a {type(model).__name__} in a layout that is known"
+            f"{looks_like(arrays, ours=True)}; expected {' or '.join(map(repr, layouts))} among "
+            f"its arrays, got {shown(', '.join(sorted(arrays)))}"
         )
+    likeness = looks_like(arrays)
     graph, state = nnx.split(model)
     plan = []
     for route, variable in nnx.to_flat_state(state):
         name = _name(route, layout)
         if name not in arrays:
-            raise CheckpointError(f"{path} lacks the array {name!r}; it is of another model")
+            whose = "the file is of a network without its last layer, for features alone"
+            if route[0] != "head":
+                whose = f"it is of another model{likeness}"
+            raise WeightsError(f"{path} lacks the array {name!r}; {whose}")
         stored = arrays.pop(name)
         accepted = _shapes(model, route, variable.shape)
         if stored.shape not in accepted:
             wanted = " or ".join(map(str, accepted))
-            raise CheckpointError(
-                f"{path} has {name!r} of shape {stored.shape}: expected {wanted}; create the model "
-                "that the file is of (classes, image_size, widths)"
+            raise WeightsError(
+                f"{path} has {name!r} of shape {stored.shape}: expected {wanted}; "
+                f"{_misfit(model, route, stored.shape)}"
             )
         plan.append((route, variable, name, stored))
     if arrays:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path} has an array {shown(min(arrays))} that a {type(model).__name__} of this size "
-            f"does not have ({len(arrays)} such arrays in all); it is of another model"
+            f"does not have ({len(arrays)} such arrays in all); it is of another model{likeness}"
         )
     filled = [
         (route, variable.replace(_array(path, name, stored, variable.shape)))
@@ -131,6 +137,18 @@ def _name(route: tuple[Any, ...], layout: Mapping[str, str]) -> str:
     if leaf in ("gamma", "beta") and layout is FACEBOOK_CONVNEXT:
         return f"{target}.{leaf}"
     return f"{target}.{'bias' if leaf in ('bias', 'beta') else 'weight'}"
+
+
+def _misfit(model: ViT | ConvNeXtV2, route: tuple[Any, ...], shape: tuple[int, ...]) -> str:
+    """What differs where one array has another shape."""
+    if route[0] == "head" and shape:
+        return f"the file is of {shape[0]} classes: create the model with classes={shape[0]}"
+    if route[0] == "positions" and len(shape) == 3 and isinstance(model, ViT):
+        side = math.isqrt(max(shape[1] - 1, 0))
+        if side > 0 and side**2 == shape[1] - 1:
+            size = side * model.patch_size
+            return f"the file is of images of {size} pixels: create the model for image_size={size}"
+    return "create the model that the file is of (classes, image_size, widths)"
 
 
 def _shapes(
@@ -159,7 +177,7 @@ def _shapes(
 def _array(path: str | Path, name: str, stored: Stored, shape: tuple[int, ...]) -> jnp.ndarray:
     array = stored.read()
     if not np.isfinite(array).all():
-        raise CheckpointError(f"{path} has NaN or inf in {name!r}; copy it again")
+        raise WeightsError(f"{path} has NaN or inf in {name!r}; copy it again")
     # A convolution whose stride is its size is a linear map of patches, flattened as (row, column,
     # channel); the queries, keys and values of one matrix come in the order they have here.
     if array.ndim == 4:

@@ -1,117 +1,187 @@
-"""Published weights: fetched whole or not at all, and images in the units that they expect."""
+"""Published weights: fetched whole or not at all, one commit for ever, in the units they expect.
+
+The hub is a server on this machine; the client is the real one.
+"""
 
 import hashlib
 import http.server
 import re
+import subprocess
+import sys
 import threading
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
 from jaxsens import models
-from jaxsens.checkpoints import CheckpointError
-from jaxsens.weights import hub
+from jaxsens.weights import WeightsError
 from jaxsens.weights.hub import PUBLISHED, fetch, on_pixels, published
 
-BODY = np.random.default_rng(0).bytes(3 * 2**20 + 5)
+BODY = np.random.default_rng(0).bytes(2**18 + 5)
 SHA = hashlib.sha256(BODY).hexdigest()
+COMMITS = ("a" * 40, "b" * 40)
 WEIGHTS = published("vit-ti16")
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """A hub of one file: it names commit, size and hash, and sends the file from another place."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.asked, self.tokens = [], set()
+        self.body, self.status, self.sha, self.size, self.commit = BODY, 200, SHA, None, COMMITS[0]
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        hub = self.server
+        if self.path.endswith("/model.safetensors"):  # the client asks for more than files
+            hub.asked.append(f"{self.command} {self.path}")
+        hub.tokens.add(self.headers.get("Authorization"))
+        if hub.status != 200:
+            self.send_response(hub.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        size = len(hub.body) if hub.size is None else hub.size
+        self.send_response(200)
+        for name, value in {
+            "X-Repo-Commit": hub.commit, "X-Linked-Size": size, "X-Linked-Etag": f'"{hub.sha}"',
+            "ETag": f'"{hub.sha}"', "Content-Length": len(hub.body),
+        }.items():  # fmt: skip
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(hub.body)
+
+    do_GET = do_HEAD
+
+    def log_message(self, *_):
+        pass
+
+
 @pytest.fixture
-def serve(monkeypatch, tmp_path):
-    """Start a hub that answers the first request with a redirect, and the second with a body."""
-    servers = []
+def server(monkeypatch, tmp_path):
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    reach(monkeypatch, tmp_path, address)
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def reach(monkeypatch, tmp_path, address):
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for name in ("http_proxy", "HTTP_PROXY"):
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-
-    def start(*, body=BODY, status=200, length=None, etag=f'"{SHA}"', size=None, to="/cdn"):
-        asked = []
-
-        class Hub(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                asked.append(self.path)
-                if self.path.endswith("/resolve/main/model.safetensors"):
-                    self.send_response(302)
-                    self.send_header("Location", to)
-                    self.send_header("X-Linked-Size", str(len(body) if size is None else size))
-                    self.send_header("X-Linked-Etag", etag)
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body) if length is None else length))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        server = http.server.HTTPServer(("127.0.0.1", 0), Hub)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        servers.append((server, thread))
-        monkeypatch.setattr(hub, "HUB", f"http://127.0.0.1:{server.server_port}")
-        return asked
-
-    yield start
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def test_a_file_is_fetched_once(serve, tmp_path):
-    asked = serve()
+def note(tmp_path):
+    return tmp_path / "jaxsens" / "revisions" / WEIGHTS.repository.replace("/", "--")
+
+
+def test_a_file_is_fetched_once_and_its_commit_kept(server, tmp_path, monkeypatch):
     path = fetch(WEIGHTS)
     assert path.read_bytes() == BODY
-    assert path.parent == tmp_path / "jaxsens"
-    assert list(path.parent.iterdir()) == [path]
-    assert asked == [f"/{WEIGHTS.repository}/resolve/main/model.safetensors", "/cdn"]
+    assert path.parent.name == COMMITS[0]
+    assert note(tmp_path).read_text() == f"{COMMITS[0]}\n"
+    place = f"{WEIGHTS.repository}/resolve"
+    assert server.asked[0] == f"HEAD /{place}/main/model.safetensors"
+    assert server.asked[-1] == f"GET /{place}/{COMMITS[0]}/model.safetensors"
+    before = len(server.asked)
+    server.commit = COMMITS[1]  # the branch moves on
     assert fetch(WEIGHTS) == path
-    assert len(asked) == 2
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch(WEIGHTS) == path
+    assert len(server.asked) == before
+    assert server.tokens == {None}
+
+
+def test_the_noted_commit_is_fetched_where_the_cache_is_gone(server, tmp_path):
+    note(tmp_path).parent.mkdir(parents=True)
+    note(tmp_path).write_text(COMMITS[1])
+    server.commit = COMMITS[1]
+    assert fetch(WEIGHTS).parent.name == COMMITS[1]
+    assert all(f"/resolve/{COMMITS[1]}/" in line for line in server.asked)
+
+
+def test_a_revision_that_is_known_needs_no_note(server, tmp_path):
+    server.commit = COMMITS[1]
+    entry = WEIGHTS.__class__(**{**vars(WEIGHTS), "revision": COMMITS[1]})
+    assert fetch(entry).parent.name == COMMITS[1]
+    assert f"/resolve/{COMMITS[1]}/" in server.asked[0]
+    assert not note(tmp_path).exists()
+
+
+def test_the_token_of_the_client_is_used(server, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    fetch(WEIGHTS)
+    assert "Bearer hf_secret" in server.tokens
 
 
 @pytest.mark.parametrize(
-    ("answers", "message"),
+    ("answer", "message"),
     [
-        ({"status": 404}, r"cannot be fetched \(Not Found\); fetch it where there is a network"),
-        ({"status": 500}, "cannot be fetched"),
-        ({"etag": f'"{"0" * 64}"'}, f"sent a file of SHA-256 {SHA}, expected {'0' * 64}"),
-        ({"size": 10**7}, f"sent {len(BODY)} bytes of 10000000; try again"),
-        ({"length": len(BODY) + 9, "size": ""}, f"sent {len(BODY)} bytes of {len(BODY) + 9}"),
-        ({"to": "https://elsewhere.invalid/"}, "leads to https://elsewhere.invalid/, over another"),
-        ({"to": "file:///etc/hostname"}, "leads to file:///etc/hostname, over another|not allowed"),
-        ({"to": "/a/resolve/main/model.safetensors"}, "cannot be fetched .*redirect"),
+        ({"status": 404}, r"cannot be fetched from the hub \(.*404"),
+        ({"status": 401}, r"cannot be fetched from the hub \(.*401"),
+        ({"status": 500}, r"cannot be fetched from the hub \(.*500"),
+        ({"sha": "0" * 64}, f"sent a file of SHA-256 {SHA}, expected {'0' * 64}; try again"),
+        ({"size": 10**7}, "cannot be fetched from the hub .*; fetch it where there is a network"),
+        ({"size": 2**31 + 1}, "holds 2147483649 bytes, more than 2147483648; not fetched"),
+        ({"size": "many"}, "holds None bytes, more than"),
     ],
 )
-def test_what_is_not_whole_leaves_nothing(serve, tmp_path, answers, message):
-    serve(**answers)
-    with pytest.raises(CheckpointError, match=message) as error:
+def test_what_is_not_whole_leaves_nothing(server, tmp_path, answer, message):
+    vars(server).update(answer)
+    with pytest.raises(WeightsError, match=message) as error:
         fetch(WEIGHTS)
-    assert not list((tmp_path / "jaxsens").iterdir())
-    assert "\n" not in str(error.value)
-
-
-def test_a_flood_is_cut_off(serve, tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "MAX_BYTES", 2**20)
-    serve()
-    with pytest.raises(CheckpointError, match="holds more than 1048576 bytes; not fetched"):
-        fetch(WEIGHTS)
-    assert not list((tmp_path / "jaxsens").iterdir())
+    assert str(error.value).isprintable()
+    assert not note(tmp_path).exists()
+    assert not list((tmp_path / "hub").rglob("model.safetensors"))
 
 
 def test_no_network_is_one_line(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(hub, "HUB", "https://nowhere.invalid")
-    for name in ("https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nothing listens
-    with pytest.raises(CheckpointError, match=r"cannot be fetched .* pass the path of") as error:
+    reach(monkeypatch, tmp_path, "http://127.0.0.1:9")  # where nothing listens
+    with pytest.raises(WeightsError, match=r"cannot be fetched .* pass the path of") as error:
         fetch(WEIGHTS)
-    assert "\n" not in str(error.value)
-    assert not list((tmp_path / "jaxsens").iterdir())
+    assert str(error.value).isprintable()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match=r"cannot be fetched .*[Oo]ffline"):
+        fetch(WEIGHTS)
+
+
+def test_a_damaged_note_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    note(tmp_path).parent.mkdir(parents=True)
+    for content in (b"", b"main\n", b"\xff" * 99, b"../" * 99):
+        note(tmp_path).write_bytes(content)
+        with pytest.raises(WeightsError, match=r"holds '.*', expected a commit; remove it"):
+            fetch(WEIGHTS)
+
+
+def test_without_the_client_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(WeightsError, match=r"come through huggingface_hub .*; run: pip install"):
+        fetch(WEIGHTS)
+
+
+def test_no_network_client_is_imported_before_it_is_needed():
+    clients = "{'huggingface_hub', 'safetensors', 'requests', 'httpx', 'httpx2', 'urllib3'}"
+    code = f"import sys, jaxsens.weights.hub, jaxsens.data; print({clients} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"
 
 
 def test_the_published_weights_are_those_of_models_that_exist():

@@ -19,7 +19,7 @@ from witnesses.small_weights import (
 )
 
 from jaxsens import models
-from jaxsens.checkpoints import CheckpointError
+from jaxsens.weights import WeightsError
 from jaxsens.weights.pretrained import load_pretrained
 
 IMAGENET = {"image_size": 224, "patch_size": 16, "channels": 3, "classes": 1000}
@@ -124,7 +124,7 @@ def test_a_published_file_of_full_size_fits_by_its_shapes(tmp_path, name, arrays
         file.write(struct.pack("<Q", len(text)) + text)
         file.truncate(8 + len(text) + end + 4)
     shapes = nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0), **IMAGENET))
-    with pytest.raises(CheckpointError, match=r"has an array 'zzz' .*\(1 such arrays in all\)"):
+    with pytest.raises(WeightsError, match=r"has an array 'zzz' .*\(1 such arrays in all\)"):
         load_pretrained(shapes, path)
 
 

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxsens import models
-from jaxsens.checkpoints import CheckpointError
+from jaxsens.weights import WeightsError
 from jaxsens.weights.pretrained import load_pretrained
 
 SIZES = {"image_size": 16, "patch_size": 4, "channels": 3, "classes": 5}
@@ -78,7 +78,7 @@ def vit_arrays():
 
 
 def refused(path, message, name="vit-ti16", **more):
-    with pytest.raises(CheckpointError, match=message) as error:
+    with pytest.raises(WeightsError, match=message) as error:
         load_pretrained(abstract(name, **more), path)
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)

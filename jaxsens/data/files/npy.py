@@ -3,6 +3,7 @@
 import io
 import math
 import warnings
+import weakref
 import zipfile
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -80,6 +81,7 @@ def open_archive(path: Path, budget: Budget) -> tuple[zipfile.ZipFile, dict[str,
             archive = zipfile.ZipFile(file)
         except Exception as error:  # the directory of a damaged archive breaks the reader
             raise ValueError(reason(error)) from None
+        weakref.finalize(archive, file.close)  # the archive closes only what it opened itself
         members: dict[str, zipfile.ZipInfo] = {}
         for info in archive.infolist():
             budget.count()

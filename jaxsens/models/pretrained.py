@@ -1,0 +1,3 @@
+"""Where `jaxsens.weights.pretrained` was; it stays importable under this name."""
+
+from jaxsens.weights.pretrained import load_pretrained as load_pretrained
