@@ -160,9 +160,7 @@ def fetch(weights: Published) -> Path:
 
 def _said(error: Exception) -> str:
     """What the client says, without the address, which would fill the line."""
-    return reason(
-        ValueError(re.sub(r"https?://\S+", "the hub", " ".join(str(error).split()) or "no reason"))
-    )
+    return re.sub(r"https?://\S+", "the hub", " ".join(str(error).split()))[:150]
 
 
 def _download(client: Any, repository: str, revision: str) -> Path:
