@@ -1,6 +1,7 @@
 """Published layouts give the logits of PyTorch; every other file is one line and no model."""
 
 import json
+import shlex
 import struct
 
 import jax
@@ -19,7 +20,7 @@ from witnesses.small_weights import (
 )
 
 from jaxsens import models
-from jaxsens.weights import WeightsError
+from jaxsens.weights import WeightsError, pretrained
 from jaxsens.weights.pretrained import load_pretrained
 
 IMAGENET = {"image_size": 224, "patch_size": 16, "channels": 3, "classes": 1000}
@@ -155,10 +156,10 @@ def changed(**arrays):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"head__bias": None}, "lacks the array 'head.bias'"),
-        ({"cls_token": None}, "in a layout that is known: expected 'cls_token' among its arrays"),
+        ({"head__bias": None}, "lacks the array 'head.bias'; the file is of a network without its"),
+        ({"cls_token": None}, "in a layout that is known; expected 'cls_token' among its arrays"),
         ({"blocks__0__ls1__gamma": np.ones(12, np.float32)}, "an array 'blocks.0.ls1.gamma' that"),
-        ({"pos_embed": np.ones((1, 26, 12), np.float32)}, r"\(1, 26, 12\): expected \(1, 17, 12\)"),
+        ({"pos_embed": np.ones((1, 26, 12), np.float32)}, r"\(1, 17, 12\); the .* of 20 pix"),
         ({"head__weight": np.ones((12, 5), np.float32)}, r"\(12, 5\): expected \(5, 12\)"),
         ({"patch_embed__proj__weight": np.ones((12, 48), np.float32)}, r"expected \(12, 3, 4, 4\)"),
         ({"norm__bias": np.full(12, np.nan, np.float32)}, "NaN or inf in 'norm.bias'"),
@@ -172,9 +173,79 @@ def test_arrays_that_do_not_fit_are_one_line(tmp_path, write, arrays, message):
 
 def test_a_file_of_another_size_or_family_is_one_line(tmp_path):
     path = safetensors(tmp_path / "w.safetensors", vit_arrays())
-    refused(path, r"'head.bias' of shape \(5,\): expected \(7,\); create", classes=7)
+    refused(path, r"shape \(5,\): expected \(7,\); the file is of 5 classes: create", classes=7)
     refused(path, "lacks the array 'blocks.2.", depth=3)
     refused(path, r"has an array 'blocks.1.attn.proj.bias' .*\(12 such", depth=1)
     refused(path, "of a ConvNeXtV2 in a layout .* expected 'stem.0.weight' or", "convnextv2-atto")
     with pytest.raises(TypeError, match="model is a MLP: expected a ViT or a ConvNeXtV2"):
         load_pretrained(models.create("mlp", rngs=nnx.Rngs(0), hidden=(3,), **SIZES), path)
+
+
+VIT = vit_arrays()
+ONE = np.ones(1, np.float32)
+FOREIGN = {
+    "DataParallel": (
+        {f"module.{k}": v for k, v in VIT.items()},
+        "begin with 'module.', of a w",
+    ),
+    "torch.compile": ({f"_orig_mod.{k}": v for k, v in VIT.items()}, "begin with '_orig_mod.'"),
+    "Lightning": ({f"model.{k}": v for k, v in VIT.items()}, "names begin with 'model.'"),
+    "transformers": ({"vit.embeddings.cls_token": ONE}, "looks like transformers' ViT; take timm"),
+    "augreg": (
+        {"Transformer/encoder_norm/bias": ONE, "cls": ONE},
+        "looks like Google's ViT for J",
+    ),
+    "torchvision": ({"class_token": ONE, "conv_proj.weight": ONE}, "looks like torchvision's ViT"),
+    "ResNet": ({"conv1.weight": ONE, "layer1.0.conv1.weight": ONE}, "looks like a ResNet"),
+    "Swin": ({"layers.0.blocks.0.attn.relative_position_bias_table": ONE}, "looks like a Swin"),
+    "BERT": ({"bert.embeddings.word_embeddings.weight": ONE}, "looks like a BERT"),
+    "ConvNeXt": ({"stem.0.weight": ONE}, "looks like a ConvNeXt in timm's layout"),
+    "ConvNeXt V1": ({"stages.0.blocks.0.gamma": ONE, "stem.0.weight": ONE}, "like a ConvNeXt V1"),
+    "DINOv2": ({**VIT, "blocks.0.ls1.gamma": ONE}, "looks like a ViT with layer scale: DeiT III"),
+    "DeiT": ({**VIT, "dist_token": ONE}, "looks like a distilled DeiT"),
+    "MAE": ({**VIT, "mask_token": ONE}, "looks like a masked autoencoder before fine-tuning"),
+    "fc_norm": (
+        {k.replace("norm.", "fc_norm.") if k.startswith("norm.") else k: v for k, v in VIT.items()},
+        "lacks the array 'norm.* looks like a ViT that averages its tokens",
+    ),
+    "unknown": ({"a": ONE}, "in a layout that is known; expected 'cls_token' among its .* got 'a'"),
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_which_model_a_foreign_file_looks_like(tmp_path, foreign):
+    arrays, message = FOREIGN[foreign]
+    refused(npz(tmp_path / "w.npz", arrays), message)
+
+
+def test_the_advice_for_a_pickle_can_be_pasted(tmp_path):
+    """Its three arguments reach the shell whole, whatever the file is called."""
+    path = tmp_path / "my model's; rm.pt"
+    path.write_bytes(b"x")
+    with pytest.raises(WeightsError, match="is a pickle") as error:
+        load_pretrained(abstract("vit-ti16"), path)
+    words = shlex.split(str(error.value).split("once: ")[1])
+    assert words[:2] == ["python", "-c"]
+    compile(words[2], "advice", "exec")
+    assert words[3:] == ["my model's; rm.pt", "my model's; rm.safetensors"]
+
+
+def test_response_norms_of_either_shape(tmp_path):
+    """Of one axis, or as they are broadcast, both in circulation."""
+    name, more = "convnextv2-atto", {"depths": (1, 1)}
+    model = abstract(name, **more)
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for route, variable in nnx.to_flat_state(nnx.state(model)):
+        shape = pretrained._shapes(model, route, variable.shape)[0]
+        arrays[pretrained._name(route, pretrained.FACEBOOK_CONVNEXT)] = rng.normal(
+            size=shape
+        ).astype(np.float32)
+    wide = {k: v[None, None, None] if ".grn." in k else v for k, v in arrays.items()}
+    assert {v.ndim for k, v in wide.items() if ".grn." in k} == {4}
+    first, second = (
+        load_pretrained(model, safetensors(tmp_path / f"{i}.safetensors", part))
+        for i, part in enumerate((arrays, wide))
+    )
+    for leaf, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(leaf, other)

@@ -1,5 +1,6 @@
 """Weights files of a small ViT, written byte by byte without the code that reads them."""
 
+import functools
 import json
 import struct
 
@@ -22,6 +23,7 @@ def create(name, **more):
     return models.create(name, rngs=nnx.Rngs(0), **{**SIZES, **WIDTHS[name], **more})
 
 
+@functools.cache
 def abstract(name, **more):
     return nnx.eval_shape(lambda: create(name, **more))
 
@@ -80,5 +82,6 @@ def vit_arrays():
 def refused(path, message, name="vit-ti16", **more):
     with pytest.raises(WeightsError, match=message) as error:
         load_pretrained(abstract(name, **more), path)
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value).replace(str(path), "")) < 500
     assert str(path) in str(error.value)
