@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,45 +17,15 @@ import tyro
 from command import line as cli
 from command.files import write_whole
 
-from .architecture import Architecture
 from .dot_product import DegreeSpectrum, dot_product_spectrum
+from .options import Network
 from .propositions import KernelVerdict, Verdict31, check_proposition_3_1
+from .reports import columns_report, curves_report
+from .softmax_verdict import report as softmax_report
+from .softmax_verdict import softmax_cube, softmax_table, softmax_verdicts
 from .spectrum import Spectrum, architecture_spectrum
 from .survivors import survivors
 from .table import domain_of_validity
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network on {±1}^d, infinitely wide; see theory/architecture.py for the layers."""
-
-    d: int = 8
-    """Number of bits; `tokens` must divide it."""
-    tokens: int = 1
-    """Number of tokens T; each is d/T consecutive bits."""
-    depth: int = 1
-    """Number of blocks."""
-    attention: str = "linear"
-    """linear: linear attention in every block; none: MLP blocks only."""
-    mlp: str = "relu"
-    """MLP of every block: none, relu, erf or gelu."""
-    embedding: bool = True
-    """A dense layer on every token first."""
-    bias: float = 0.0
-    """Standard deviation of the bias of every dense layer."""
-    positions: float = 0.0
-    """Standard deviation of the position embeddings; 0 for none."""
-    residual: bool = False
-    """Residual connections around attention and MLP."""
-    layer_norm: str = "none"
-    """none, pre or post."""
-    readout: str = "flatten"
-    """flatten, mean or last (token)."""
-
-    def architecture(self) -> Architecture:
-        """The network without d; ValueError for values that describe none."""
-        names = [f.name for f in fields(Architecture)]
-        return Architecture(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -104,6 +74,76 @@ class CheckCommand(Network):
 
 
 @dataclass(frozen=True)
+class ColumnsCommand(Network):
+    """Several tokens at large d: the proposition and the spectrum, exactly (2 tokens to d = 72;
+    one linear attention layer without MLP: any d, up to 8 tokens)."""
+
+    d: int = 64
+    """Number of bits; `tokens` must divide it."""
+    tokens: int = 2
+    """Number of tokens T; each is d/T consecutive bits."""
+    top: int = 12
+    """How many eigenvalues to list."""
+
+    def run(self) -> None:
+        """Print the verdict and the largest eigenvalues."""
+        print("\n".join(columns_report(self.architecture(), self.d, self.top, _report)))
+
+
+@dataclass(frozen=True)
+class SoftmaxCommand(Network):
+    """Softmax in place of linear attention: Proposition 3.1 with error bars, d <= 9."""
+
+    d: int = 6
+    """Number of bits; `tokens` must divide it."""
+    tokens: int = 2
+    """Number of tokens T, at most 8."""
+    draws: int = 512
+    """Quasi-random heads in each randomisation, a power of two."""
+    randomisations: int = 8
+    """Independent scramblings, for the error bars."""
+    seed: int = 0
+    """Seed of the scramblings."""
+
+    def run(self) -> None:
+        """Print the verdict."""
+        architecture = self.architecture()
+        cubes = softmax_cube(
+            architecture,
+            self.d,
+            draws=self.draws,
+            randomisations=self.randomisations,
+            seed=self.seed,
+            progress=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        verdicts = softmax_verdicts(architecture, self.d, cubes)
+        print("\n".join(softmax_report(architecture, self.d, verdicts)))
+
+
+@dataclass(frozen=True)
+class CurvesCommand(Network):
+    """Learning curves from the spectrum: test error by degree of the target against samples."""
+
+    d: int = 1024
+    """Number of bits: to 4096 for one token, 72 for two, 14 for more."""
+    degrees: int = 3
+    """Largest degree of the target."""
+    samples: tuple[float, ...] = (10, 100, 1000, 10_000, 100_000, 1_000_000)
+    """Sample sizes."""
+    ridge: float = 0.0
+    """Added to the kernel matrix of the samples."""
+    noise: float = 0.0
+    """Standard deviation of the noise on labels."""
+
+    def run(self) -> None:
+        """Print the curves of CK and NTK."""
+        lines = curves_report(
+            self.architecture(), self.d, self.degrees, self.samples, self.ridge, self.noise
+        )
+        print("\n".join(lines))
+
+
+@dataclass(frozen=True)
 class TableCommand:
     """The domain of validity of Proposition 3.1, in Markdown, computed case by case."""
 
@@ -112,7 +152,11 @@ class TableCommand:
 
     def run(self) -> None:
         """Compute and write the table."""
-        text = domain_of_validity(lambda case: print(f"{case} ...", file=sys.stderr))
+
+        def progress(case: str) -> None:
+            print(f"{case} ...", file=sys.stderr, flush=True)
+
+        text = domain_of_validity(progress) + "\n" + softmax_table(progress)
         if self.out is None:
             print(text, end="")
         else:
@@ -217,6 +261,9 @@ def _parts(kernel: KernelVerdict, d: int) -> list[str]:
 Command = (
     Annotated[SpectrumCommand, tyro.conf.subcommand("spectrum")]
     | Annotated[CheckCommand, tyro.conf.subcommand("check")]
+    | Annotated[ColumnsCommand, tyro.conf.subcommand("columns")]
+    | Annotated[SoftmaxCommand, tyro.conf.subcommand("softmax")]
+    | Annotated[CurvesCommand, tyro.conf.subcommand("curves")]
     | Annotated[TableCommand, tyro.conf.subcommand("table")]
     | Annotated[FiguresCommand, tyro.conf.subcommand("figures")]
 )

@@ -115,11 +115,11 @@ def softmax_cube(
     x = points(np.arange(2**d), d)
     out = np.empty((randomisations, 2, len(x), len(x)))
     for r in range(randomisations):
-        progress(f"randomisation {r + 1} of {randomisations}")
         for kind, k in enumerate(
             softmax_ck_ntk(architecture, x, draws=draws, seed=seed * randomisations + r)
         ):
             out[r, kind] = symmetrised(k, d, architecture.tokens)
+        progress(f"randomisation {r + 1} of {randomisations} done")
     return out
 
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from theory import table
+from theory import softmax_verdict, table
 from theory.__main__ import main
 from theory.architecture import Architecture
 from theory.dot_product import dot_product_spectrum
@@ -50,12 +50,42 @@ def test_spectrum_through_blocks(capsys):
 def test_table(tmp_path, monkeypatch, capsys):
     names = ("T = 1", "attention + ReLU (by hand)")
     monkeypatch.setattr(table, "CASES", [case for case in table.CASES if case[0] in names])
+    monkeypatch.setattr(softmax_verdict, "CASES", softmax_verdict.CASES[:1])
     main(["table", "--out", str(tmp_path / "table.md")])
     lines = (tmp_path / "table.md").read_text().splitlines()
+    split = lines.index("")
+    assert lines[split + 1].startswith("| case ")  # and then softmax attention
+    assert len(lines) == split + 1 + 2 + 2
+    lines = lines[:split]
     assert len(lines) == 2 + 2 * len(names)
     assert lines[2].count("| yes |") == 2
     assert "mu_{2} = 0.0227113 < mu_{4} = 0.0522492" in lines[4]
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_columns(capsys):
+    main(["columns", "--d", "16", "--top", "3"])
+    out = capsys.readouterr().out
+    assert out.startswith("Proposition 3.1 does not hold for T=2, 1 x [linear attention + relu]")
+    assert out.count("trace-weighted degree") == 2
+    main(["columns", "--d", "66", "--tokens", "3", "--mlp", "none", "--no-embedding", "--top", "1"])
+    out = capsys.readouterr().out
+    assert "CK: the order along chains holds" in out
+
+
+def test_softmax(capsys):
+    main(["softmax", "--d", "2", "--tokens", "1", "--draws", "2", "--randomisations", "4"])
+    out = capsys.readouterr().out
+    assert out.startswith("Proposition 3.1 for T=1, 1 x [softmax attention + relu]")
+    assert out.count("yes") == 8
+
+
+def test_curves(capsys):
+    main(["curves", "--d", "12", "--tokens", "2", "--samples", "5", "50", "--degrees", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 2 * 4
+    falling = [float(line.split()[2]) for line in lines[2:4]]
+    assert falling[0] > falling[1] > 0
 
 
 def test_a_figure_is_a_small_png():
@@ -75,6 +105,12 @@ def test_a_figure_is_a_small_png():
         ("spectrum --d 4 --tokens 2 --top 0", "top must be at least 1"),
         ("check --nonsense 3", "nonsense"),
         ("check --d eight", "eight"),
+        ("columns --d 66 --tokens 3", "4.63e.14 orbits"),
+        ("columns --d 16 --top 0", "top must be at least 1"),
+        ("softmax --d 10", "d must be <= 9"),
+        ("softmax --draws 3", "power of two"),
+        ("curves --d 20 --tokens 4", "go to d = 14, got 20"),
+        ("curves --samples 0", "positive and finite"),
         ("nonsense", "nonsense"),
         ("figures --out pyproject.toml", "must be a folder"),
         ("table --out pyproject.toml/table.md", "pyproject.toml"),
@@ -82,6 +118,7 @@ def test_a_figure_is_a_small_png():
 )
 def test_errors_are_one_line_and_exit_code_2(arguments, message, capsys, monkeypatch):
     monkeypatch.setattr(table, "CASES", [])
+    monkeypatch.setattr(softmax_verdict, "CASES", ())
     with pytest.raises(SystemExit) as stop:
         main(arguments.split())
     assert stop.value.code == 2
