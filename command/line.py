@@ -110,23 +110,33 @@ def explain(error: BaseException, known: tuple[type[Exception], ...] = ()) -> st
         if isinstance(cause, ModuleNotFoundError):
             return start.missing(cause)
         if isinstance(cause, OSError):
-            return _of_the_system(cause)
+            return start.of_the_system(cause)
         if isinstance(cause, RuntimeError):
             said = str(cause)
             if "RESOURCE_EXHAUSTED" in said or "Out of memory" in said:
                 return f"out of memory on the device: {said.splitlines()[0][:200]}; {_SMALLER}"
-            if re.match(
-                r"Unable to initialize backend|Unknown backend|No visible .* devices", said
-            ):
-                return f"JAX finds no such device: {said.splitlines()[0]}; {_PLATFORM}"
-    return None
+    return _no_device()
 
 
 _SMALLER = "make the run smaller, or the batches"
-_PLATFORM = (
-    f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', 'not set')!r}: set it to cpu, or to what "
-    "is installed here"
-)
+
+
+def _no_device() -> str | None:
+    """What JAX has against its platforms; None for nothing, or without JAX.
+
+    Asked again rather than read off the error, which may be an AssertionError without a word.
+    """
+    jax: Any = sys.modules.get("jax")
+    try:
+        if jax is not None:
+            jax.devices()
+    except Exception as error:
+        said = str(error).partition("(set JAX_PLATFORMS")[0].strip().rstrip(".")
+        return (
+            f"JAX has no device of the platform JAX_PLATFORMS={jax.config.jax_platforms}"
+            f"{f' ({said})' if said else ''}; set JAX_PLATFORMS=cpu, or install JAX for that one"
+        )
+    return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -138,14 +148,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             for member in seen.exceptions:
                 yield from _causes(member)
         seen = seen.__cause__
-
-
-def _of_the_system(error: OSError) -> str:
-    """What the system said, without its number."""
-    if error.strerror is None:
-        return str(error)
-    where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-    return f"{error.strerror}: {where}" if where else error.strerror
 
 
 def _at_home(options: Any) -> Any:

@@ -49,11 +49,13 @@ def why_not(error: BaseException) -> str | None:
     said = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, ModuleNotFoundError):
         return missing(error)
+    if isinstance(error, OSError):
+        return of_the_system(error)
     frames = traceback.extract_tb(error.__traceback__)
     if frames and frames[-1].filename.startswith(_THIRD_PARTY) and isinstance(error, Exception):
         package = os.path.relpath(frames[-1].filename, _THIRD_PARTY[0]).split(os.sep)[0]
         return f"{package} cannot be imported: {said}"
-    return said if isinstance(error, OSError) else None
+    return None
 
 
 def missing(error: ModuleNotFoundError) -> str | None:
@@ -65,3 +67,11 @@ def missing(error: ModuleNotFoundError) -> str | None:
         f"the Python package {package} is not installed; run, in the clone: pip install -e . "
         "--group experiments --group theory"
     )
+
+
+def of_the_system(error: OSError) -> str:
+    """What the system said, without its number."""
+    if error.strerror is None:
+        return str(error)
+    where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    return f"{error.strerror}: {where}" if where else error.strerror

@@ -55,10 +55,25 @@ class Common:
 
 
 def run(
-    main: Callable[[Any], None], config: Any, *, prog: str, args: list[str] | None = None
+    main: Callable[[Any], None],
+    config: Any,
+    *,
+    prog: str,
+    args: list[str] | None = None,
+    device: bool = True,
 ) -> None:
-    """`command.line.run`, with the library's own errors among what the user can put right."""
+    """`command.line.run`, with the library's own errors among what the user can put right.
+
+    ``device``: that JAX finds a device is tried before anything else is done.
+    """
     from jaxsens.checkpoints import CheckpointError
     from jaxsens.data import DataError
 
-    line.run(main, config, prog=prog, args=args, errors=(CheckpointError, DataError))
+    def started(options: Any) -> None:
+        if device:
+            import jax
+
+            jax.devices()
+        main(options)
+
+    line.run(started, config, prog=prog, args=args, errors=(CheckpointError, DataError))

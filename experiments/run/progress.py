@@ -1,17 +1,16 @@
-"""Progress with rate and time left: a line that moves on a terminal, plain lines elsewhere."""
+"""Progress with rate and time left: tqdm's bar on a terminal, plain lines elsewhere."""
 
 import contextlib
-import shutil
 import sys
 import time
-from typing import TextIO
+from typing import Any, TextIO
 
 
 class Progress:
     """Counts work done out of a total; a failing terminal never stops the run.
 
-    ``update(done, note)`` shows ``label 12/100 epochs  3.1/s  28 s left  note``. Away from a
-    terminal a line is printed at most every ``interval`` seconds, and at the end.
+    On a terminal ``update(done, note)`` moves a bar of tqdm's. Elsewhere it prints ``label 12/100
+    epochs  3.1/s  28 s left  note`` at most every ``interval`` seconds, and at the end.
     """
 
     def __init__(
@@ -28,35 +27,46 @@ class Progress:
         self.terminal = False
         with contextlib.suppress(AttributeError, OSError, ValueError):  # no stream, or a closed one
             self.terminal = self.file.isatty()
-        self.open_line = False
         self.started = time.monotonic()
         self.first: int | None = None  # what was already done when a resumed run began
         self.shown = -float("inf")
+        self._bar: Any = None
 
     def update(self, done: int, note: str = "") -> None:
         """Show that ``done`` units are complete."""
         now = time.monotonic()
         if self.first is None:
             self.first = done
-        last = done >= self.total
-        if not (self.terminal or last or now - self.shown >= self.interval):
-            return
-        self.shown = now
-        text = self.line(done, now - self.started, note)
-        if self.terminal:  # a wrapped line could not be taken back
-            text = "\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1]
-        self._print(text, end="\n" if last or not self.terminal else "")
+        if self.terminal:
+            self._move(done, note)
+        elif done >= self.total or now - self.shown >= self.interval:
+            self.shown = now
+            if self.file is not None:
+                with contextlib.suppress(OSError, ValueError):  # a closed stream is no reason
+                    print(self.line(done, now - self.started, note), file=self.file, flush=True)
 
     def close(self) -> None:
-        """End a line that is still moving, so that what follows starts on its own."""
-        if self.open_line:
-            self._print("", end="\n")
+        """End a bar that is still moving, so that what follows starts on a line of its own."""
+        bar, self._bar = self._bar, None
+        with contextlib.suppress(Exception):
+            if bar is not None:
+                bar.close()
 
-    def _print(self, text: str, *, end: str) -> None:
-        self.open_line = not end
-        if self.file is not None:
-            with contextlib.suppress(OSError, ValueError):  # a closed stream is no reason to stop
-                print(text, end=end, file=self.file, flush=True)
+    def _move(self, done: int, note: str) -> None:
+        with contextlib.suppress(Exception):  # whatever a terminal, or tqdm, may have against it
+            if self._bar is None:
+                from tqdm import tqdm
+
+                tqdm.monitor_interval = 0  # or a thread would watch over bars that move slowly
+                self._bar = tqdm(
+                    desc=self.label, total=self.total, initial=done, unit=f" {self.unit}",
+                    file=self.file, dynamic_ncols=True, mininterval=0,
+                )  # fmt: skip
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.n = done
+            self._bar.refresh()
+            if done >= self.total:
+                self.close()
 
     def line(self, done: int, seconds: float, note: str) -> str:
         """The text for ``done`` units after ``seconds`` of work."""

@@ -114,23 +114,55 @@ def test_killed_twenty_times(start, through, tmp_path):
     assert len(set(saved) - {None}) > 2, "the kills say little: raise the epochs"
 
 
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
 @pytest.mark.slow
-def test_ctrl_c_is_one_line_and_the_run_goes_on(start, through, tmp_path):
+def test_stopped_eight_times(start, through, tmp_path):
+    """Ctrl-C and SIGTERM at random moments, the start and the saves among them: one line each."""
     expected, seconds = through
-    process = start(tmp_path / "run")
+    chance = random.Random(1)
+    out = tmp_path / "run"
+    for number in range(8):
+        process = start(out)
+        signum = list(WORDS)[number % 2]
+        if number >= 3:
+            wait_for_training(process)
+        try:
+            process.wait(chance.uniform(0, seconds / 4 if number >= 3 else 4))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signum)
+        try:
+            _, err = process.communicate(timeout=100)
+        finally:
+            process.kill()
+        if process.returncode == 0:  # it was faster
+            break
+        assert process.returncode == 128 + signum, err
+        *progress, last = err.splitlines()
+        assert all(line.startswith("mlp ") for line in progress), err
+        assert last.startswith(WORDS[signum])
+    finish(start(out))
+    assert numbers(out) == expected
+
+
+@pytest.mark.slow
+def test_resumed_by_three_at_once(start, through, tmp_path):
+    """One goes on, the others are told; the record is that of a run left alone."""
+    out = tmp_path / "run"
+    process = start(out)
     wait_for_training(process)
-    time.sleep(seconds / 3)
-    process.send_signal(signal.SIGINT)
-    try:
-        _, err = process.communicate(timeout=100)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    *progress, last = err.splitlines()
-    assert all(line.startswith("mlp ") for line in progress)
-    assert last.startswith("interrupted")
-    finish(start(tmp_path / "run"))
-    assert numbers(tmp_path / "run") == expected
+    time.sleep(through[1] / 3)
+    process.kill()
+    process.communicate()
+    processes = [start(out) for _ in range(3)]
+    ended = [(process.communicate(timeout=300)[1], process.returncode) for process in processes]
+    assert sorted(code for _, code in ended) == [0, 2, 2]
+    for err, code in ended:
+        if code:
+            assert err.count("\n") == 1
+            assert "is being written by another process" in err
+    assert numbers(out) == through[0]
 
 
 class Killed(BaseException):
@@ -165,7 +197,8 @@ def test_a_record_killed_at_its_birth_may_be_made_again(tmp_path, kill_at):
     assert not out.exists()
     record.RunRecord.create("mnist", {"a": 2}, out=out, resume=False)
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "config.json"]
-    assert json.loads((out / "config.json").read_text()) == {"experiment": "mnist", "a": 2}
+    config = json.loads((out / "config.json").read_text())
+    assert (config["experiment"], config["a"]) == ("mnist", 2)
 
 
 def test_a_write_that_was_killed_leaves_nothing_in_the_end(tmp_path, kill_at):

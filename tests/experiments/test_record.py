@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.run import origin
 from experiments.run import record as module
 from experiments.run.cli import UserError
 from experiments.run.record import RunRecord, provenance, to_json, write_whole
@@ -78,6 +79,7 @@ def test_to_json_of_arrays_and_settings():
 def test_a_record_is_written_and_taken_up_again(tmp_path):
     run = create(tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert set(config.pop("made_of")) == {"data", "code", "commit", "platform", "versions"}
     assert config == {"experiment": "task", "rate": 0.1, "widths": [3, 4]}
     run.add([{"epoch": 0, "x": np.float32(0.25)}, {"epoch": 1, "x": float("nan")}])
     run.add([{"epoch": 2, "x": 1}])
@@ -172,7 +174,7 @@ def test_the_recorded_command_is_what_was_typed(tmp_path, files, command):
 
 
 def test_packages_that_are_not_installed_do_not_lose_the_result(monkeypatch):
-    monkeypatch.setattr(module, "PACKAGES", ("jax", "no-such-package"))
+    monkeypatch.setattr(origin, "PACKAGES", ("jax", "no-such-package"))
     versions = provenance()["versions"]
     assert versions["no-such-package"] is None
     assert versions["jax"]
