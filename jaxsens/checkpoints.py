@@ -185,7 +185,8 @@ def _quietly() -> Iterator[None]:
     hooks = sys.unraisablehook, threading.excepthook
     for logger in loggers:
         logger.disabled = True
-    sys.unraisablehook = threading.excepthook = lambda *_: None
+    sys.unraisablehook = lambda _: None
+    threading.excepthook = lambda _: None
     try:
         yield
     finally:
