@@ -189,6 +189,48 @@ def test_scans_without_end_in_a_jpeg():
     assert image_folder.decode(jpeg, "a.jpg").size == (2048, 2048)
 
 
+@pytest.mark.parametrize("part", [b"\0\0\0\0prVt\xa6\x87\x8cI", b"\xff\xe1\0\2", b"\xff"])
+def test_parts_without_end_in_an_image(part):
+    """Pillow makes objects of every one, for a minute at 64 MiB."""
+    form = "PNG" if b"prVt" in part else "JPEG"
+    whole = files.encoded(files.pictures(1)[0][0], form)
+    start = 33 if form == "PNG" else 2
+    content = whole[:start] + part * (2**25 // len(part)) + whole[start:]
+    with quickly(), pytest.raises(DataError, match="a is damaged: it has more than 65536 parts"):
+        image_folder.decode(content, "a")
+    assert image_folder.decode(whole[:start] + part * 3 + whole[start:], "a").size == (32, 32)
+
+
+@pytest.mark.parametrize("archive", ["gzip", "tar", "npz"])
+def test_members_without_end(tmp_path, archive):
+    """Objects are made of each: a minute for 20 MB."""
+    if archive == "gzip":
+        files.write_idx(tmp_path)
+        content = gzip.compress(b"") * 2**18
+        (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(content)
+        name, path, message = "mnist", tmp_path, "it has more than 4096 compressed parts"
+    elif archive == "tar":
+        path = tmp_path / "a.tar.gz"
+        path.write_bytes(gzip.compress(tarfile.TarInfo("x").tobuf() * 2**16))
+        name, message = "cifar10", "it has more than 4096 members"
+    else:
+        path = files.write_zip(tmp_path / "a.npz", {f"{i}.npy": b"" for i in range(5000)})
+        name, message = "cifar10", "it has more than 4096 members"
+    with quickly():
+        files.refused(load, name, path, message, tmp_path)
+
+
+def test_gzip_in_several_parts_is_read(tmp_path):
+    files.write_idx(tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    whole = gzip.decompress(path.read_bytes())
+    parts = [gzip.compress(whole[i : i + 1000]) for i in range(0, len(whole), 1000)]
+    path.write_bytes(b"".join(parts) + bytes(700))  # and filled up with zeros
+    assert len(load("mnist", tmp_path).train.labels) == 20
+    path.write_bytes(b"".join(parts)[:-3])
+    files.refused(load, "mnist", tmp_path, "ended before the end-of-stream marker", tmp_path)
+
+
 def test_members_without_end_in_a_zip(tmp_path):
     """Overlapping members are small in the archive and each as large as the others."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -8,6 +8,7 @@ import dataclasses
 
 FILE = 2**26  # bytes of one compressed image; ImageNet's largest take 16 MB
 PIXELS = 2**26  # of one image; ImageNet's largest photographs are just below
+MEMBERS = 2**12  # of an archive of arrays or batches; ViT-L/16 has 296 arrays
 AXES = 8  # of one array
 WAIT = 20.0  # seconds for an answer of a server
 

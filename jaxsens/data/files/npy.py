@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from jaxsens.data.dataset import reason, shown
-from jaxsens.data.files.budget import AXES, Budget
+from jaxsens.data.files.budget import AXES, MEMBERS, Budget
 from jaxsens.data.files.opened import START, WholeFile, looks
 
 MAX_HEADER = 10_000  # bytes, of a Python expression
@@ -82,6 +82,8 @@ def open_archive(path: Path, budget: Budget) -> tuple[zipfile.ZipFile, dict[str,
         except Exception as error:  # the directory of a damaged archive breaks the reader
             raise ValueError(reason(error)) from None
         weakref.finalize(archive, file.close)  # the archive closes only what it opened itself
+        if len(archive.infolist()) > MEMBERS:
+            raise ValueError(f"it has more than {MEMBERS} members")
         members: dict[str, zipfile.ZipInfo] = {}
         for info in archive.infolist():
             budget.count()

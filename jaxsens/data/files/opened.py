@@ -1,13 +1,14 @@
 """Files from outside, opened only where they are files, and called what their first bytes say."""
 
-import gzip
 import io
 import os
 import re
 import stat
+import zlib
 from pathlib import Path
+from typing import Any, Self
 
-from jaxsens.data.files.budget import Budget
+from jaxsens.data.files.budget import MEMBERS, Budget
 
 AGAIN = ", not the file: fetch it again"
 # What a file turns out to be, by how it starts.
@@ -98,27 +99,73 @@ def whole(path: Path, budget: Budget, *, stays: bool = True) -> bytes:
         return file.read()
 
 
-class Stream(io.RawIOBase):
-    """The bytes of a file, decompressed where it is gzipped; each is charged as work."""
+class _Gunzip:
+    """The inflated bytes of a gzip file; its checksums are compared."""
+
+    def __init__(self, file: WholeFile):
+        self._file, self._rest, self._members = file, b"", 0
+        self._inflate: Any = None  # of the member that is being read
+
+    def read(self, size: int) -> bytes:
+        pieces = []
+        while size > 0 and (piece := self._piece(size)) is not None:
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def _piece(self, size: int) -> bytes | None:
+        """At most ``size`` bytes, perhaps none; None at the end."""
+        rest = self._rest or self._file.read(2**16)
+        if self._inflate is None:
+            rest = rest.lstrip(b"\0") if self._members else rest  # tapes are filled up
+            if not rest:
+                return None
+            self._members += 1
+            if self._members > MEMBERS:
+                raise OSError(f"it has more than {MEMBERS} compressed parts")
+            if self._members > 1 and not b"\x1f\x8b".startswith(rest[:2]):
+                raise OSError("something else follows what is compressed")
+            self._inflate = zlib.decompressobj(wbits=31)
+        elif not rest and not self._inflate.unconsumed_tail:
+            raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+        piece = self._inflate.decompress(rest, size)
+        self._rest = self._inflate.unconsumed_tail
+        if self._inflate.eof:
+            self._rest, self._inflate = self._inflate.unused_data, None
+        return bytes(piece)
+
+
+class Stream:
+    """The bytes of a file, inflated where it is gzipped; each is charged as work.
+
+    A context manager. Raises OSError, EOFError, zlib.error or OverBudget.
+    """
 
     def __init__(self, path: Path, budget: Budget):
-        self._file: WholeFile | gzip.GzipFile = WholeFile(path)
-        self.start = self._file.read(START)
-        self._file.seek(0)
-        self._raw = self._file
+        self._raw = WholeFile(path)
+        self.start = self._raw.read(START)
+        self._raw.seek(0)
         self.gzipped = self.start.startswith(b"\x1f\x8b")
-        if self.gzipped:
-            self._file = gzip.GzipFile(fileobj=self._raw)
-        self._budget = budget
+        self._file: WholeFile | _Gunzip = _Gunzip(self._raw) if self.gzipped else self._raw
+        self._budget, self._members = budget, 0
 
-    def read(self, size: int = -1) -> bytes:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._raw.close()
+
+    def read(self, size: int) -> bytes:
         content = self._file.read(size)
         self._budget.spend(len(content))
         return content
 
     def count(self) -> None:
-        """Charge one member."""
+        """Charge one member. Raises OverBudget or ValueError."""
         self._budget.count()
+        self._members += 1
+        if self._members > MEMBERS:
+            raise ValueError(f"it has more than {MEMBERS} members")
 
     def exactly(self, size: int) -> bytes:
         """``size`` bytes, charged as kept. Raises EOFError where there are fewer."""
@@ -136,8 +183,3 @@ class Stream(io.RawIOBase):
             if not content:
                 raise EOFError("it is cut short")
             size = None if size is None else size - len(content)
-
-    def close(self) -> None:
-        self._file.close()
-        self._raw.close()
-        super().close()

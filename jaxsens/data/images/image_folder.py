@@ -24,6 +24,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 # Named by what a file starts with, not by its name: ImageNet has a PNG called .JPEG. Opening the
 # plug-ins themselves leaves the question of how many pixels are too many to PIXELS alone.
 DECODERS = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}
+MAX_PARTS = 2**16  # of one image; encoders write pieces of 8 KiB and more
 SCAN = b"\xff\xda"  # begins each pass of a JPEG over its pixels
 
 
@@ -125,6 +126,7 @@ def opened(content: bytes, label: str, budget: Budget) -> Image.Image:
     if plugin is None:
         raise DataError(f"{label} is neither JPEG nor PNG: it {looks(content)}")
     try:
+        budget.count(_parts(content))
         image = plugin(io.BytesIO(content))
         width, height = image.size
         if width * height > PIXELS:
@@ -141,6 +143,25 @@ def opened(content: bytes, label: str, budget: Budget) -> Image.Image:
         raise DataError(f"{label} is damaged: {reason(error)}") from None
     image.filename = label
     return image
+
+
+def _parts(content: bytes) -> int:
+    """How many chunks a PNG has, or segments and padding a JPEG before its pixels.
+
+    Of each an object is made. Raises ValueError where they are more than any encoder writes.
+    """
+    png = content.startswith(b"\x89")
+    place = 8 if png else 2
+    for count in range(MAX_PARTS):
+        if place >= len(content) or content[place : place + 2] == SCAN:
+            return count
+        if png:
+            place += 12 + int.from_bytes(content[place : place + 4])
+        elif content[place : place + 2] == b"\xff\xff" or content[place] != 0xFF:
+            place += 1
+        else:
+            place += 2 + int.from_bytes(content[place + 2 : place + 4])
+    raise ValueError(f"it has more than {MAX_PARTS} parts")
 
 
 def decoded(image: Image.Image) -> Image.Image:
