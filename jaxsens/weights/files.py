@@ -34,7 +34,7 @@ OTHERS = {
     **{".msgpack": "of Flax", ".gguf": "of llama.cpp", ".tflite": "of TensorFlow Lite"},
 }
 INDEX = ".safetensors.index.json"
-SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
+SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(?:[ (-].*)?\.safetensors")  # perhaps a second copy
 ADVICE = (
     "which may run any code when it is opened; where you trust it, convert it once: "
     'python -c "import sys, torch, safetensors.torch as s; '
@@ -72,10 +72,11 @@ def open_weights(path: Path) -> Mapping[str, Stored]:
     if path.name.endswith(INDEX):
         return _shards(path, _listed(path, budget), budget)
     if shard := SHARD.fullmatch(path.name):
-        stem, _, count = shard.groups()
+        stem, number, count = shard.groups()
         if int(count) > 1000:
             raise WeightsError(f"{path} claims to be one shard of {int(count)}, more than 1000")
         names = [f"{stem}-{i:05}-of-{count}.safetensors" for i in range(1, int(count) + 1)]
+        names = [path.name if i == int(number) else name for i, name in enumerate(names, 1)]
         return _shards(path, names, budget)
     return _open(path, budget)
 
@@ -95,7 +96,7 @@ def _the_file(path: Path) -> Path:
             return path / fits[0]
         found = shown(", ".join(fits or names)) if names else "nothing"
         raise WeightsError(f"{path} is a folder: name one weights file in it; it holds {found}")
-    if path.suffix in PICKLES and os.path.lexists(path):
+    if path.suffix.lower() in PICKLES and os.path.lexists(path):
         raise WeightsError(
             f"{path} is a pickle, {ADVICE} {shlex.quote(path.name)} "
             f"{shlex.quote(path.stem + '.safetensors')}"
@@ -111,7 +112,7 @@ def _open(path: Path, budget: Budget) -> dict[str, Stored]:
     try:
         with WholeFile(path) as file:
             start = file.read(START)
-        kind = path.suffix
+        kind = path.suffix.lower()
         if not kind and start[8:9] == b"{":  # in the cache of the hub files have no suffix
             kind = ".safetensors"
         if kind not in (".safetensors", ".npz"):
@@ -170,8 +171,9 @@ def _safetensors(path: Path, start: bytes, budget: Budget) -> dict[str, Stored]:
     length = int.from_bytes(start[:8], "little")
     if size < 8 or length > size - 8:
         what = looks(start)
-        its = f"it {what}" if "starts with" not in what else f"it has {size} bytes"
-        raise damaged(f"{its}, and its header would end at {8 + length}")
+        if "starts with" not in what:
+            raise WeightsError(f"{path} is no safetensors file: it {what}")
+        raise damaged(f"it has {size} bytes, and its header would end at {8 + length}")
     if length > MAX_HEADER:
         raise damaged(f"its header takes {length} bytes, more than {MAX_HEADER}")
     try:
@@ -229,8 +231,10 @@ def _npz(path: Path, start: bytes, budget: Budget) -> dict[str, Stored]:
         except Exception as error:  # as above
             raise damaged(f"{shown(info.filename)} cannot be read ({reason(error)})") from None
         if header.dtype.name not in NPZ_TYPES:
+            # NumPy has no bfloat16 and writes its bytes without a type.
+            half = ", perhaps bfloat16" if header.dtype == "V2" else ""
             raise WeightsError(
-                f"{path} holds {shown(name)} as {shown(header.dtype)}: expected "
+                f"{path} holds {shown(name)} as {shown(header.dtype)}{half}: expected "
                 f"{' or '.join(NPZ_TYPES)}"
             )
         found[name] = Stored(header.shape, functools.partial(read, archive, info, header))

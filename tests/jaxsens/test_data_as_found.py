@@ -341,3 +341,17 @@ def test_the_orientation_in_the_metadata_is_not_applied(orientation, tmp_path):
     exif[0x0112] = orientation
     picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
     assert decode((tmp_path / "a.jpg").read_bytes(), "a.jpg").size == (30, 20)
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path):
+    picture = Image.fromarray(files.pictures(1)[0][0]).quantize(16)
+    picture.save(tmp_path / "a.png", transparency=bytes(range(16)))
+    got = square(decode((tmp_path / "a.png").read_bytes(), "a.png"), 32, None)
+    np.testing.assert_array_equal(np.asarray(got), np.asarray(picture.convert("RGB")))
+
+
+def test_second_copies_of_two_zips(tmp_path):
+    for part in ("train", "test"):
+        some = {n: c for n, c in files.folder_files().items() if n.startswith(part)}
+        files.write_zip(tmp_path / f"{part} (1).zip", some)
+    assert count("cifar10", tmp_path) == 20

@@ -192,7 +192,7 @@ def test_an_image_tree_lists_first_and_reads_later(tmp_path, archive):
     np.testing.assert_array_equal(np.asarray(tree.read(3)), images[0])
     decoded = PIL.Image.open(io.BytesIO(written["train/b/a.jpeg"]))
     np.testing.assert_array_equal(np.asarray(tree.read(2)), np.asarray(decoded))
-    with pytest.raises(DataError, match=r"^a/2\.png in .* is neither JPEG nor PNG: .* 64616d61$"):
+    with pytest.raises(DataError, match=r"^a/2\.png in .* is neither JPEG nor PNG: it is plain te"):
         tree.read(1)
 
 

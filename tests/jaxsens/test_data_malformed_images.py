@@ -59,7 +59,7 @@ def jpeg_of_a_billion():
 
 IS = r"cat/0003\.png in .* is "
 PICTURES = {
-    "text": (b"a cat", IS + "neither JPEG nor PNG: it starts with 61206361"),
+    "text": (b"a cat", IS + "neither JPEG nor PNG: it is plain text"),
     "empty": (b"", IS + "neither JPEG nor PNG: it is empty"),
     "a GIF": (colours((32, 32), "GIF"), IS + "neither JPEG nor PNG: it is a GIF"),
     "a TIFF": (colours((32, 32, 3), "TIFF"), IS + "neither JPEG nor PNG: it is a TIFF"),

@@ -83,7 +83,7 @@ def test_a_damaged_safetensors_file_is_one_line(tmp_path, damage):
 def test_a_cut_safetensors_file_is_one_line(tmp_path, size):
     path = safetensors(tmp_path / "w.safetensors", vit_arrays())
     path.write_bytes(path.read_bytes()[:size])
-    refused(path, "is no whole safetensors file")
+    refused(path, "is no (whole )?safetensors file")
 
 
 def test_a_header_beyond_the_bound_is_not_read(tmp_path):
@@ -214,7 +214,9 @@ def test_a_model_in_shards_is_read_whole_or_not_at_all(tmp_path):
         assert {k: v.shape for k, v in found.items()} == {
             k: v.shape for k, v in vit_arrays().items()
         }
-    files[0].rename(tmp_path / "away")
+    copy = files[0].rename(tmp_path / "model-00001-of-00002 (1).safetensors")
+    assert len(open_weights(copy)) == len(vit_arrays())
+    copy.rename(tmp_path / "away")
     for path in (index, files[1]):
         refused(path, "of a model in several shards, and 'model-00001-of-00002.* not lie beside it")
     files[0].write_bytes(files[1].read_bytes())

@@ -42,6 +42,7 @@ LOOKS = tuple(
         (rb"....ftyp(avif|heic|mif1)", "an AVIF or HEIC image"),
         (rb"%PDF", "a PDF"),
         (rb"\0+$", "nothing but zeros: its copy never ended"),
+        (rb"[\t\r\n -~]+$", "plain text"),
     )
 )  # fmt: skip
 START = 512  # bytes that tell

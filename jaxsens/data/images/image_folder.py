@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from jaxsens.data.dataset import DataError, reason, shown
 from jaxsens.data.files.budget import FILE, PIXELS, Budget, for_one_image
-from jaxsens.data.files.names import holding, is_litter, member_parts, scan
+from jaxsens.data.files.names import holding, is_litter, member_parts, plain, scan
 from jaxsens.data.files.opened import WholeFile, looks
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -95,7 +95,11 @@ class ImageTree:
         if len(inner) == 1 and os.path.isdir(Path(inner[0], split)):
             return Path(inner[0], split)
         ends = (f"-{split}.zip", f"_{split}.zip")
-        names = [e.name for e in entries if e.name == f"{split}.zip" or e.name.endswith(ends)]
+        names = [
+            entry.name
+            for entry in entries
+            if plain(entry.name) == f"{split}.zip" or plain(entry.name).endswith(ends)
+        ]
         if len(names) > 1:
             raise DataError(f"{path} holds several archives of {split}/: {shown(', '.join(names))}")
         return path / names[0] if names else None

@@ -158,6 +158,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits of grey, which a conversion would cut off at 255
         values = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    image.info.pop("transparency", None)  # of a palette: a conversion would warn that it is lost
     return image.convert("RGB")
 
 
