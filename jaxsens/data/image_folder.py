@@ -1,4 +1,4 @@
 """Where `jaxsens.data.images.image_folder` was; it stays importable under this name."""
 
 from jaxsens.data.images.image_folder import ImageTree as ImageTree
-from jaxsens.data.images.image_folder import decode as decode
+from jaxsens.data.images.pictures import decode as decode

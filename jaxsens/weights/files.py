@@ -118,7 +118,7 @@ def _open(path: Path, budget: Budget) -> dict[str, Stored]:
         if kind not in (".safetensors", ".npz"):
             what = f" but {OTHERS[kind]}" if kind in OTHERS else ""
             raise WeightsError(
-                f"{path} is no weights file that can be read{what}: expected a name that ends in "
+                f"{path} is no weights file{what}: expected a name that ends in "
                 ".safetensors or .npz"
             )
         found = (_safetensors if kind == ".safetensors" else _npz)(path, start, budget)

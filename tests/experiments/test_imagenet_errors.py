@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from witnesses.commands import execute
 from witnesses.small_imagenet import RUN, tree
 
 from experiments import imagenet
-from jaxsens.weights import hub
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -70,14 +70,16 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(
 def test_the_hub_without_a_network_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(hub, "HUB", "https://nowhere.invalid")
-    for name in ("https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nothing listens
+    place = "http://127.0.0.1:9"  # where nothing listens
+    monkeypatch.setattr(constants, "ENDPOINT", place)
+    template = place + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     assert execute(imagenet, *RUN) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[0] == "fetching timm/none, unless it was before"
-    assert "nowhere.invalid/timm/none/resolve/main/model.safetensors cannot be fetch" in err
+    assert "model.safetensors of timm/none (main) cannot be fetched from the hub" in err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not (tmp_path / "runs").exists()
 

@@ -19,7 +19,7 @@ from witnesses import vision_files as files
 from jaxsens.data import DataError, load
 from jaxsens.data.files.budget import Budget, OverBudget
 from jaxsens.data.files.restricted_pickle import loads
-from jaxsens.data.images import catalogue, image_folder, imagenet
+from jaxsens.data.images import catalogue, image_folder, imagenet, pictures
 
 
 def test_what_is_charged_is_bounded():
@@ -185,8 +185,8 @@ def test_scans_without_end_in_a_jpeg():
     content = jpeg[:start] + scan * 4000 + jpeg[-2:]
     assert len(content) < 2**21
     with quickly(), pytest.raises(DataError, match=r"a\.jpg is damaged: it grows to more than 107"):
-        image_folder.decode(content, "a.jpg")
-    assert image_folder.decode(jpeg, "a.jpg").size == (2048, 2048)
+        pictures.decode(content, "a.jpg")
+    assert pictures.decode(jpeg, "a.jpg").size == (2048, 2048)
 
 
 @pytest.mark.parametrize("part", [b"\0\0\0\0prVt\xa6\x87\x8cI", b"\xff\xe1\0\2", b"\xff"])
@@ -197,8 +197,8 @@ def test_parts_without_end_in_an_image(part):
     start = 33 if form == "PNG" else 2
     content = whole[:start] + part * (2**25 // len(part)) + whole[start:]
     with quickly(), pytest.raises(DataError, match="a is damaged: it has more than 65536 parts"):
-        image_folder.decode(content, "a")
-    assert image_folder.decode(whole[:start] + part * 3 + whole[start:], "a").size == (32, 32)
+        pictures.decode(content, "a")
+    assert pictures.decode(whole[:start] + part * 3 + whole[start:], "a").size == (32, 32)
 
 
 @pytest.mark.parametrize("archive", ["gzip", "tar", "npz"])

@@ -172,7 +172,7 @@ def test_what_is_no_file_is_one_line(tmp_path):
     (tmp_path / "w.txt").write_text("")
     refused(tmp_path / "w.txt", r"expected a name that ends in .safetensors or .npz")
     (tmp_path / "w.h5").write_text("")
-    refused(tmp_path / "w.h5", r"is no weights file that can be read but of Keras: expected a name")
+    refused(tmp_path / "w.h5", r"is no weights file but of Keras: expected a name")
     (tmp_path / "l.npz").symlink_to("/nowhere/x")
     refused(tmp_path / "l.npz", "is a link to /nowhere/x, which is not there")
     os.mkfifo(tmp_path / "p.npz")

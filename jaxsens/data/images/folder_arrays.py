@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxsens.data.dataset import DataError, Raw, reason, shown
 from jaxsens.data.files.budget import Budget
-from jaxsens.data.images.image_folder import ImageTree, decoded
+from jaxsens.data.images.image_folder import ImageTree
+from jaxsens.data.images.pictures import decoded
 
 MODES = {1: "L", 3: "RGB"}
 

@@ -21,7 +21,8 @@ from PIL import Image
 from jaxsens.data.dataset import DataError, normalise, reason
 from jaxsens.data.files.budget import for_one_image
 from jaxsens.data.images import photo_crops
-from jaxsens.data.images.image_folder import ImageTree, decoded, opened
+from jaxsens.data.images.image_folder import ImageTree
+from jaxsens.data.images.pictures import decoded, opened
 
 CLASSES = 1000
 SYNSET = re.compile(r"n\d{8}")  # a WordNet id, the name of a class folder

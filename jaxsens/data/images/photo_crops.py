@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jaxsens.data.dataset import DataError, Raw
-from jaxsens.data.images.image_folder import decode
+from jaxsens.data.images.pictures import decode
 
 SIZE = 32  # pixels along the side of a crop
 SCALES = (1, 2, 3)  # a crop shows a window of 32, 64 or 96 pixels, averaged down
