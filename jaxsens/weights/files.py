@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from jaxsens.weights import WeightsError
 
 MAX_HEADER = 2**24  # the header of a model with ten thousand tensors takes 1 MiB
 MAX_INDEX = 2**24
+MAX_SHARDS = 1000
 SAFETENSORS_TYPES: dict[str, np.dtype] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -66,19 +67,42 @@ def open_weights(path: Path) -> Mapping[str, Stored]:
     is missing, damaged or of another kind; pickles (.pth, .pt, .bin) are refused, because to open
     one is to run what it says.
     """
-    path = _the_file(Path(path))
     # One budget for all shards: the largest model here takes 1.2 GB.
     budget = Budget(size=2**33, work=2**34)
+    found: dict[str, Stored] = {}
+    for file in weight_files(path):
+        for key, stored in _open(file, budget).items():
+            if key in found:
+                raise WeightsError(f"{path}: {shown(key)} is in two shards")
+            found[key] = stored
+    return found
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The file at ``path``, or all shards of the model that it is one of; of a folder, its file.
+
+    Raises WeightsError when one is missing.
+    """
+    path = _the_file(Path(path))
     if path.name.endswith(INDEX):
-        return _shards(path, _listed(path, budget), budget)
-    if shard := SHARD.fullmatch(path.name):
+        names = _listed(path)
+    elif shard := SHARD.fullmatch(path.name):
         stem, number, count = shard.groups()
-        if int(count) > 1000:
-            raise WeightsError(f"{path} claims to be one shard of {int(count)}, more than 1000")
+        if int(count) > MAX_SHARDS:
+            raise WeightsError(
+                f"{path} claims to be one shard of {int(count)}, more than {MAX_SHARDS}"
+            )
         names = [f"{stem}-{i:05}-of-{count}.safetensors" for i in range(1, int(count) + 1)]
         names = [path.name if i == int(number) else name for i, name in enumerate(names, 1)]
-        return _shards(path, names, budget)
-    return _open(path, budget)
+    else:
+        return [path]
+    for name in names:
+        if not os.path.isfile(path.parent / name) or os.path.basename(name) != name:
+            raise WeightsError(
+                f"{path} is of a model in several shards, and {shown(name)} does not lie beside "
+                "it; fetch all of them"
+            )
+    return [path.parent / name for name in names]
 
 
 def _the_file(path: Path) -> Path:
@@ -131,33 +155,18 @@ def _open(path: Path, budget: Budget) -> dict[str, Stored]:
     return found
 
 
-def _listed(path: Path, budget: Budget) -> list[str]:
+def _listed(path: Path) -> list[str]:
     """The files that the index of a model in shards names."""
     try:
-        if os.path.getsize(path) > MAX_INDEX:
-            raise ValueError(f"it is larger than {MAX_INDEX} bytes")
-        names = json.loads(whole(path, budget))["weight_map"].values()
+        content = whole(path, Budget(size=MAX_INDEX))
+        names = set(json.loads(content)["weight_map"].values())
+        if not 0 < len(names) <= MAX_SHARDS:
+            raise ValueError(f"it names {len(names)} files")
     except Exception as error:  # deep or odd JSON breaks the parser in many ways
         raise WeightsError(f"{path} is no index of shards: {reason(error)}") from None
     if not all(isinstance(name, str) and SHARD.fullmatch(name) for name in names):
         raise WeightsError(f"{path} names shards that are not called x-00001-of-00002.safetensors")
-    return sorted(set(names))
-
-
-def _shards(path: Path, names: Iterable[str], budget: Budget) -> dict[str, Stored]:
-    """The arrays of all shards, which lie beside ``path``."""
-    found: dict[str, Stored] = {}
-    for name in names:
-        if not os.path.isfile(path.parent / name) or os.path.basename(name) != name:
-            raise WeightsError(
-                f"{path} is of a model in several shards, and {shown(name)} does not lie beside "
-                "it; fetch all of them"
-            )
-        for key, stored in _open(path.parent / name, budget).items():
-            if key in found:
-                raise WeightsError(f"{path}: {shown(key)} is in two shards")
-            found[key] = stored
-    return found
+    return sorted(names)
 
 
 def _safetensors(path: Path, start: bytes, budget: Budget) -> dict[str, Stored]:

@@ -3,7 +3,8 @@
 The paper (A, Section 5) measured a ViT-L/16 and a ConvNeXtV2-Tiny "of 85 %" without naming the
 files. Of the published ones, ViT-L/16 at 224 pixels (85.8 %) and ConvNeXtV2-Tiny at 384 (85.1 %)
 come nearest; at 224 pixels ConvNeXtV2-Tiny has 83.9 %. Accuracies here are those of their
-publishers; they have not been measured again with this package. The weights of ConvNeXtV2 are under
+publishers; they have not been measured again with this package, and `fetch` has been tried on a
+server that the tests start, not on the hub. The weights of ConvNeXtV2 are under
 CC BY-NC 4.0, those of the ViTs under Apache 2.0.
 """
 

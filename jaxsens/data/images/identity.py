@@ -47,21 +47,19 @@ def check(name: str, train: Raw, test: Raw, where: str) -> None:
     """
     own = PUBLISHED[name]
     counts = tuple(_counts(raw.labels) for raw in (train, test))
-    sums = tuple(int(np.sum(raw.images, dtype=np.int64)) for raw in (train, test))
     if counts != (own.train, own.test):
         for other in (*PUBLISHED.values(), *OTHERS):
             # The training part alone: some copies divide the rest in another way.
             if counts[0] == other.train and other.train != own.train:
+                sums = _sums(train, test)
                 known = next((p.title for p in PUBLISHED.values() if p.sums == sums), None)
                 title = BALANCED.title if other.train == BALANCED.train else other.title
-                first, last = min(other.train), max(other.train)
-                each = str(first) if first == last else f"{first} to {last}"
                 raise DataError(
                     f"{where} holds another data set, {known or title}: its training part has "
-                    f"{each} images of each class; expected {own.title}, which has "
-                    f"{min(own.train)} to {max(own.train)}"
+                    f"{_range(other)} images of each class; expected {own.title}, which has "
+                    f"{_range(own)}"
                 )
-    elif own.sums is not None and sums != own.sums:
+    elif own.sums is not None and (sums := _sums(train, test)) != own.sums:
         mean, expected = (s / (sum(own.train) * 784) for s in (sums[0], own.sums[0]))
         alike = f" ({BALANCED.title} share its counts)" if own.train == BALANCED.train else ""
         warnings.warn(
@@ -76,3 +74,12 @@ def _counts(labels: np.ndarray) -> tuple[int, ...]:
         return ()
     values, counts = np.unique(labels, return_counts=True)
     return tuple(counts.tolist()) if values.tolist() == list(range(len(values))) else ()
+
+
+def _sums(*parts: Raw) -> tuple[int, ...]:
+    return tuple(int(np.sum(raw.images, dtype=np.int64)) for raw in parts)
+
+
+def _range(published: Published) -> str:
+    first, last = min(published.train), max(published.train)
+    return str(first) if first == last else f"{first} to {last}"
