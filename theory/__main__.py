@@ -173,11 +173,12 @@ class FiguresCommand:
     def run(self) -> None:
         """Draw each figure into memory, then write it whole."""
         from .figures import FIGURES
+        from .figures_next import FIGURES as NEXT
 
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"out must be a folder, got the file {self.out}")
         self.out.mkdir(parents=True, exist_ok=True)
-        for name, draw in FIGURES.items():
+        for name, draw in (FIGURES | NEXT).items():
             print(f"{name} ...", file=sys.stderr, flush=True)
             path = self.out / f"{name}.png"
             write_whole(path, draw())

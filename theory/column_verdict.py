@@ -87,8 +87,9 @@ def _chain(mu: Float64[np.ndarray, " n"], p: int) -> Violation | None:
         if not len(below):
             continue
         excess = mu[rank(*above[:, 1:].T)] - mu[rank(*below[:, 1:].T)]
-        i = int(np.argmax(excess))
-        if excess[i] > worst:
+        # Ties between sets are exact: the first in order is taken, whatever rounding says.
+        i = int(np.flatnonzero(excess >= excess.max() - TOLERANCE * scale)[0])
+        if excess[i] > worst + (TOLERANCE * scale if found else 0.0):
             worst, found = float(excess[i]), (below[i], above[i])
     if found is None:
         return None

@@ -85,6 +85,7 @@ class SoftmaxVerdict:
     trace_weighted_degree: Estimate
     linear_degree: float  # the same with linear attention, exactly
     degree_averages: Float64[np.ndarray, "2 d+1"]
+    linear_averages: Float64[np.ndarray, " d+1"]
     mean: Float64[np.ndarray, "N N"]
 
     @property
@@ -176,6 +177,7 @@ def _verdict(
         _estimate(np.array(degree)),
         float(np.dot(sizes, linear) / linear.sum()),
         np.stack([means.mean(0), means.std(0, ddof=1) / len(means) ** 0.5]),
+        np.bincount(sizes, linear) / np.bincount(sizes),
         k.mean(0),
     )
 
@@ -220,6 +222,11 @@ def _off_diagonal(centred: Float64[np.ndarray, "R N N"]) -> Estimate:
     )
 
 
+def _first_largest(values: Float64[np.ndarray, " n"]) -> int:
+    """Ties are exact by symmetry; rounding, which differs between machines, must not break them."""
+    return int(np.flatnonzero(values >= values.max() - TOLERANCE)[0])
+
+
 def _order(
     values: Float64[np.ndarray, "R n"], steps: np.ndarray, names: list[tuple[int, ...]]
 ) -> Order:
@@ -227,8 +234,8 @@ def _order(
     rises = (values[:, steps[1]] - values[:, steps[0]]) / top
     measured = np.empty(len(values))
     for found, tested in _halves(len(values)):
-        measured[tested] = rises[tested, int(np.argmax(rises[found].mean(0)))]
-    worst = int(np.argmax(rises.mean(0)))
+        measured[tested] = rises[tested, _first_largest(rises[found].mean(0))]
+    worst = _first_largest(rises.mean(0))
     excess = _estimate(measured)
     stderr = rises.std(0, ddof=1) / len(rises) ** 0.5
     if excess.value > max(SIGMAS * excess.stderr, TOLERANCE):
