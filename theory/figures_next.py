@@ -235,11 +235,12 @@ def learning_curves() -> bytes:
             axis.set_ylim(0, 1.6)
         for row in axes:
             row[0].set_ylabel("test error / variance of the target")
-        axes[0, 0].legend(
+        axes[0, 1].legend(
             handles=[
                 Line2D([], [], color=COLOURS[k], label=f"target of degree {k}") for k in range(4)
             ],
             fontsize=8,
+            loc="upper right",
         )
         figure.suptitle("Learning curves by degree of the target, from the spectrum (lines)")
         return _png(figure)
