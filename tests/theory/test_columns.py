@@ -93,9 +93,9 @@ def test_the_witnesses_are_witnesses():
             assert forms[index] == pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
-def test_traces_at_forty_bits():
+def test_traces_at_32_bits():
     """Sums over eigenvalues are sums over orbits that no transform has touched."""
-    architecture, p = Architecture(tokens=2, mlp="relu", bias=0.1, positions=0.3), 20
+    architecture, p = Architecture(tokens=2, mlp="relu", bias=0.1, positions=0.3), 16
     orbits = evaluate(architecture, 2 * p)
     assert orbits.values.shape[1] == math.comb(p + 7, 7)
     _, _, square = columns.mean_kernel(orbits)

@@ -155,7 +155,7 @@ def softmax_errors(architecture, widths, seeds):
 def test_finite_networks_converge_at_the_rate_of_their_width():
     """Slope -1/2; a kernel that is not the limit leaves a floor and bends it toward 0."""
     widths = (8, 32)
-    for errors in softmax_errors(Architecture(tokens=3, embedding=False), widths, 64):
+    for errors in softmax_errors(Architecture(tokens=3, embedding=False), widths, 48):
         slope, stderr = fitted_slope(widths, errors)
         assert abs(slope + 0.5) < 0.1 + 3 * stderr
         assert stderr < 0.1
