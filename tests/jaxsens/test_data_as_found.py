@@ -204,3 +204,14 @@ def test_second_copies_of_two_zips(tmp_path):
         some = {n: c for n, c in files.folder_files().items() if n.startswith(part)}
         files.write_zip(tmp_path / f"{part} (1).zip", some)
     assert count("cifar10", tmp_path) == 20
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_one_part_stands_for_both(tmp_path, part):
+    written = files.folder_files()
+    files.write_files(tmp_path / "folder", written)
+    for split in ("train", "test"):
+        some = {n: c for n, c in written.items() if n.startswith(split)}
+        files.write_zip(tmp_path / f"cifar10-{split}.zip", some)
+    assert count("cifar10", tmp_path / "folder" / part) == 20
+    assert count("cifar10", tmp_path / f"cifar10-{part}.zip") == 20

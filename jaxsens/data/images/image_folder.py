@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import stat
 import weakref
 import zipfile
@@ -19,6 +20,8 @@ from jaxsens.data.files.opened import WholeFile, looks
 from jaxsens.data.images.pictures import opened
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+SPLITS = ("train", "test", "val", "validation")
+ONE_SPLIT = re.compile(f"(|.*[-_])({'|'.join(SPLITS)})\\.zip")
 
 
 class ImageTree:
@@ -76,11 +79,14 @@ class ImageTree:
     def find(path: Path, split: str) -> Path | None:
         """The folder, or else the archive, that holds a split; None where a directory has neither.
 
-        A ``path`` that is no directory is taken for an archive, unopened. Raises DataError when
-        several archives are named after the split.
+        A ``path`` that is no directory is taken for an archive, unopened. The folder or archive of
+        one split stands for those of the others beside it. Raises DataError when several archives
+        are named after the split.
         """
         if not os.path.isdir(path):
-            return path
+            named = ONE_SPLIT.fullmatch(path.name)
+            beside = path.with_name(f"{named[1]}{split}.zip") if named else path
+            return beside if os.path.isfile(beside) else path
         if os.path.isdir(path / split):
             return path / split
         entries = scan(path, Budget())
@@ -95,7 +101,10 @@ class ImageTree:
         ]
         if len(names) > 1:
             raise DataError(f"{path} holds several archives of {split}/: {shown(', '.join(names))}")
-        return path / names[0] if names else None
+        if names:
+            return path / names[0]
+        beside = path.parent / split
+        return beside if path.name in SPLITS and os.path.isdir(beside) else None
 
     def __len__(self) -> int:
         return len(self.names)
