@@ -20,9 +20,8 @@ def write_whole(path: Path, content: bytes, *, make_folder: bool = True) -> None
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        if error.strerror is not None:  # by the name that the user knows
-            error.filename, error.filename2 = str(path), None
-        raise
+        # By the name that the user knows.
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         with contextlib.suppress(OSError):  # what went wrong before is what there is to tell
             partial.unlink(missing_ok=True)

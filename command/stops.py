@@ -22,7 +22,7 @@ class _Asked:
     signum: int | None = None
     since = 0.0
     deferred = 0
-    closing = False
+    closing = True  # nothing is raised, before `raised` and after it
 
 
 def asked() -> int | None:
@@ -87,7 +87,7 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _Asked.deferred -= 1
-    if _Asked.signum is not None and not _Asked.deferred:
+    if _Asked.signum is not None and not (_Asked.deferred or _Asked.closing):
         _raise()
 
 

@@ -136,15 +136,10 @@ def restore_newest(directory: Path | str, like: Tree) -> Restored[Tree] | None:
 
 
 def _restore(path: Path, like: Tree) -> tuple[Tree, dict[str, Any]]:
-    import orbax.checkpoint as ocp  # slow to import, and only needed here
-
     # Checked before orbax reads: its own failures come with screens of text from other threads.
     about = _check(path, _kinds(like))
-    expected = _leaves(like)
     try:
-        with _quietly(), ocp.StandardCheckpointer() as checkpointer:
-            shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, expected)
-            saved = checkpointer.restore(path / "state", shapes)
+        saved = _read(path / "state", _leaves(like))
     except (OSError, ValueError, KeyError) as error:
         raise DamagedError(f"the checkpoint {path} cannot be read: {_reason(error)}") from None
     leaves = [
@@ -158,7 +153,7 @@ def _restore(path: Path, like: Tree) -> tuple[Tree, dict[str, Any]]:
 
 def _write(path: Path, leaves: dict[str, jax.Array]) -> None:
     """By orbax, whose threads would each tell of a failure; OSError tells of it once."""
-    import orbax.checkpoint as ocp
+    import orbax.checkpoint as ocp  # slow to import, and only needed here
 
     with _quietly():
         try:
@@ -166,6 +161,14 @@ def _write(path: Path, leaves: dict[str, jax.Array]) -> None:
                 checkpointer.save(path, leaves)
         except (OSError, ValueError, RuntimeError) as error:  # tensorstore's errors are ValueErrors
             raise OSError(_reason(error)) from error
+
+
+def _read(path: Path, like: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    import orbax.checkpoint as ocp
+
+    with _quietly(), ocp.StandardCheckpointer() as checkpointer:
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return checkpointer.restore(path, shapes)
 
 
 def _reason(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 A fingerprint is a BLAKE2b hash of 16 bytes in hexadecimal digits.
 """
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -71,29 +72,40 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 
 
 def of_data(data: Any) -> str:
-    """Fingerprint of arrays in any pytree: their types, shapes and bytes.
+    """Fingerprint of arrays, numbers and words in any structure: types, shapes and bytes.
 
     Of an array above 256 MiB, 4096 pieces of 64 KiB at equal distances, the first and the last
-    among them. Leaves that are not arrays count by their `repr`.
+    among them. Raises TypeError for anything of which it does not know what makes it the same.
     """
-    import jax
-
     found = _hash()
-    leaves, structure = jax.tree.flatten(data)
-    found.update(str(structure).encode())
-    for leaf in leaves:
-        if not hasattr(leaf, "dtype"):
-            found.update(repr(leaf).encode())
-            continue
-        array = np.ascontiguousarray(leaf)
-        found.update(f"{array.dtype.str} {array.shape}".encode())
+    _feed(found, data)
+    return found.hexdigest()
+
+
+def _feed(found: Any, value: Any) -> None:
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        array = np.ascontiguousarray(value)
+        found.update(f"array {array.dtype.name} {array.dtype.str} {array.shape} ".encode())
         content = array.reshape(-1).view(np.uint8)
         if content.size <= WHOLE:
             found.update(content.data)
-            continue
-        for start in np.linspace(0, content.size - PIECE, PIECES).astype(int):
-            found.update(content[start : start + PIECE].data)
-    return found.hexdigest()
+        else:
+            for start in np.linspace(0, content.size - PIECE, PIECES).astype(int):
+                found.update(content[start : start + PIECE].data)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        _feed(
+            found, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        )
+    elif isinstance(value, Mapping):
+        _feed(found, [*map(repr, value), "of", *value.values()])
+    elif isinstance(value, tuple | list):
+        found.update(f"list {len(value)} ".encode())
+        for item in value:
+            _feed(found, item)
+    elif value is None or isinstance(value, bool | int | float | str | Path):
+        found.update(f"{type(value).__name__} {str(value)!r} ".encode())
+    else:
+        raise TypeError(f"what makes a {type(value).__name__} the same data is not known")
 
 
 @functools.cache
@@ -135,6 +147,7 @@ def _command() -> str:
     return shlex.join(["python", *program, *sys.argv[1:]])
 
 
+@functools.cache
 def commit() -> str | None:
     """The commit of the code that ran, with "+" when it was changed since; None outside git."""
     try:

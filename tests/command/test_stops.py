@@ -127,6 +127,18 @@ def test_what_was_ignored_from_the_start_stays_ignored():
     assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
+def test_a_stop_is_over_with_what_it_stopped():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), stops.raised(), stops.deferred():
+            signal.raise_signal(signal.SIGINT)
+        with stops.deferred():  # of something later in the same process
+            pass
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_handlers_are_given_back():
     before = [signal.getsignal(s) for s in (*stops.WORDS, signal.SIGALRM)]
     with stops.raised():
