@@ -166,6 +166,25 @@ def test_batches_pickled_anew(tmp_path, protocol, order):
     np.testing.assert_array_equal(data.train.labels, labels)
 
 
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("labels", [np.array, ">i4", "u1", np.int64, np.uint8])
+def test_labels_pickled_as_numpy_has_them(tmp_path, protocol, labels):
+    """In one array of either byte order, or a number each."""
+
+    def write(data):
+        numbers = data[b"labels"]
+        if isinstance(labels, str):
+            numbers = np.array(numbers, labels)
+        elif labels is np.array:
+            numbers = np.array(numbers)
+        else:
+            numbers = [labels(n) for n in numbers]
+        return pickle.dumps({**data, b"labels": numbers}, protocol=protocol)
+
+    files.write_files(tmp_path, files.cifar_files(write=write))
+    np.testing.assert_array_equal(load("cifar10", tmp_path).train.labels, files.parts(20, 4)[0][1])
+
+
 @pytest.mark.parametrize(
     ("name", "mode", "form"),
     [
@@ -195,6 +214,8 @@ def test_names_of_keras(tmp_path):
     keys = ("x_train", "y_train", "x_test", "y_test")
     for spelling in (keys, [key.replace("x", "X") for key in keys]):
         assert count("mnist", saved(tmp_path, spelling, column=True)) == 20
+    (tmp_path / "a.npz").rename(tmp_path / "mnist.npz")
+    assert count("mnist", tmp_path) == 20  # as in the folder of Keras
     with pytest.raises(DataError, match="holds no train_images but a, b, c, d; expected train_im"):
         load("mnist", saved(tmp_path, "abcd"))
 

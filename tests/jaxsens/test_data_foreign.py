@@ -85,6 +85,12 @@ def test_links_to_nothing_are_named(tmp_path):
     files.refused(load, "mnist", tmp_path / "data", "is a link to gone, where there is n", tmp_path)
     (tmp_path / "a.npz").symlink_to("gone.npz")
     files.refused(load, "mnist", tmp_path / "a.npz", "is a link to gone.npz", tmp_path)
+    files.write_files(tmp_path / "f", files.folder_files())
+    (tmp_path / "f" / "train" / "horse 2").symlink_to("gone")
+    files.refused(load, "cifar10", tmp_path / "f", "horse 2 in .*f/train is a link to g", tmp_path)
+    (tmp_path / "f" / "train").rename(tmp_path / "f" / "moved")
+    (tmp_path / "f" / "train").symlink_to("gone")
+    files.refused(load, "cifar10", tmp_path / "f", "f/train is a link to gone, which", tmp_path)
 
 
 def full(labels, mean=0.0, test=None):

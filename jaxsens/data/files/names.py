@@ -127,3 +127,10 @@ def holding(path: Path) -> str:
         return " (it is empty)"
     more = ", ..." if len(names) > 4 else ""
     return f" (it holds {', '.join(names[:4])}{more})"
+
+
+def dangling(path: str | Path) -> str:
+    """That a path is a link to nothing, to follow its name; "" where it is not."""
+    if os.path.islink(path) and not os.path.exists(path):
+        return f"is a link to {shown(os.readlink(path))}, which is not there"
+    return ""

@@ -1,4 +1,4 @@
-"""Pickles that hold dicts, lists, numbers, strings and arrays of bytes, and can do nothing else.
+"""Pickles that hold dicts, lists, strings, whole numbers and arrays of them, and can do no more.
 
 The instructions are carried out here, not by an unpickler: it makes room for as many objects as it
 is told to expect, and looks up keys that are made to collide.
@@ -35,6 +35,7 @@ class _Function(enum.Enum):
     FROM_BUFFER = enum.auto()  # an array, by protocol 5
     NDARRAY = enum.auto()  # only ever an argument of the first
     DTYPE = enum.auto()
+    SCALAR = enum.auto()  # a number as NumPy has them
     ENCODE = enum.auto()  # how Python 3 writes bytes for Python 2
 
 
@@ -43,32 +44,47 @@ NUMPY = {
     "_reconstruct": _Function.RECONSTRUCT,
     "_frombuffer": _Function.FROM_BUFFER,
     "ndarray": _Function.NDARRAY,
+    "scalar": _Function.SCALAR,
     "dtype": _Function.DTYPE,
 }
-_BYTE = object()  # the one element type: unsigned bytes
+CODES = {f"{sign}{size}" for sign in "iu" for size in (1, 2, 4, 8)}
+
+
+class Kind:
+    """The element type of an array: whole numbers."""
+
+    def __init__(self, code: Any):
+        name = code.decode("latin1") if isinstance(code, bytes) else code
+        if name not in CODES:
+            raise pickle.UnpicklingError(f"it holds an array of {shown(repr(code))}, expected 'u1'")
+        self.dtype = np.dtype(f"<{name}")
+
+    def build(self, state: Any) -> None:
+        if state[1] in (">", b">"):
+            self.dtype = self.dtype.newbyteorder(">")
 
 
 class Array:
-    """An array of unsigned bytes; ``value`` once it has been built."""
+    """An array of whole numbers; ``value`` once it has been built."""
 
     value: np.ndarray | None = None
 
     def build(self, shape: Any, kind: Any, fortran: Any, content: Any) -> None:
-        if kind is not _BYTE or not isinstance(content, (bytes, bytearray)):
+        if not isinstance(kind, Kind) or not isinstance(content, (bytes, bytearray)):
             raise pickle.UnpicklingError("it holds an array of something else than bytes")
         if len(shape) > AXES or not all(type(n) is int and 0 <= n < 2**40 for n in shape):
             raise pickle.UnpicklingError("it holds an array of impossible shape")
-        if math.prod(shape) != len(content):
+        if math.prod(shape) * kind.dtype.itemsize != len(content):
             raise pickle.UnpicklingError(f"it holds {len(content)} bytes for the shape {shape}")
-        array = np.frombuffer(content, np.uint8)
+        array = np.frombuffer(content, kind.dtype)
         self.value = array.reshape(shape, order="F" if fortran else "C")
 
 
 def loads(content: bytes, where: str, budget: Budget) -> Any:
     """What was pickled by protocol 0 to 5; byte strings of Python 2 as bytes, arrays as `Array`.
 
-    Raises DataError starting with ``where`` for anything but dicts, lists, tuples, numbers, strings
-    and arrays of unsigned bytes, and for a pickle that is damaged. Memory stays in proportion to
+    Raises DataError starting with ``where`` for anything but dicts, lists, tuples, strings, whole
+    numbers and arrays of them, and for a pickle that is damaged. Memory stays in proportion to
     ``content``. No function of NumPy, or of anything else, is called with what the pickle says.
     """
     try:
@@ -163,10 +179,11 @@ def _function(module: Any, name: Any) -> _Function:
 
 def _call(function: Any, *arguments: Any, budget: Budget) -> Any:
     if function is _Function.DTYPE:
-        if arguments[0] not in ("u1", b"u1"):
-            code = shown(repr(arguments[0]))
-            raise pickle.UnpicklingError(f"it holds an array of {code}, expected 'u1'")
-        return _BYTE
+        return Kind(arguments[0])
+    if function is _Function.SCALAR:
+        number = Array()
+        number.build((1,), arguments[0], False, arguments[1])
+        return int(number.value[0]) if number.value is not None else None
     if function is _Function.RECONSTRUCT:
         return Array()
     if function is _Function.FROM_BUFFER:
@@ -184,8 +201,10 @@ def _call(function: Any, *arguments: Any, budget: Budget) -> Any:
 
 
 def _build(target: Any, state: Any) -> None:
-    if isinstance(target, Array):
+    if isinstance(target, Kind):
+        target.build(state)
+    elif isinstance(target, Array):
         _, shape, kind, fortran, content = state
         target.build(shape, kind, fortran, content)
-    elif target is not _BYTE:  # byte order and the like say nothing about single bytes
+    else:
         raise pickle.UnpicklingError("it changes a function")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from jaxsens.data.dataset import DataError, Dataset, Raw, image_split
 from jaxsens.data.files import idx, npz
 from jaxsens.data.files.budget import Budget
-from jaxsens.data.files.names import holding, plain
+from jaxsens.data.files.names import find, holding, plain
 from jaxsens.data.files.opened import WholeFile, looks
 from jaxsens.data.images import cifar, folder_arrays, identity, photo_crops, svhn
 from jaxsens.data.images import mnist as digits
@@ -119,7 +119,7 @@ def load(name: str, source: str | Path) -> Dataset:
 def _read_path(sources: Sources, path: Path) -> tuple[Raw, Raw]:
     readers: list[Callable[[Path, Budget], tuple[Raw, Raw] | None]] = [
         sources.read,
-        npz.read,
+        lambda path, budget: npz.read(_archive(path, sources.kind.name, budget), budget),
         lambda path, budget: tfds.read_directory(path, sources.tfds, budget),
         lambda path, budget: folder_arrays.read(
             path, sources.kind.classes, sources.kind.shape, budget
@@ -146,6 +146,13 @@ def _read_path(sources: Sources, path: Path) -> tuple[Raw, Raw]:
         f"{problem}; expected {sources.published}, an image folder or zip "
         "(train/<class>/<name>.png), an .npz, a tfds directory, or --data embedded"
     )
+
+
+def _archive(path: Path, name: str, budget: Budget) -> Path:
+    """The .npz in a folder that is called by the data set, as Keras keeps it."""
+    if not os.path.isdir(path):
+        return path
+    return find(path, {f"{name}.npz"}, budget).get(f"{name}.npz", path)
 
 
 def _instead(path: Path) -> str:

@@ -100,8 +100,8 @@ def _pickled(content: bytes, label: str, budget: Budget) -> Raw:
     images, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", "labels"))
     if "fine_labels" in batch or b"fine_labels" in batch:
         raise DataError(f"{label} has fine_labels: it is of CIFAR-100, expected CIFAR-10")
-    if not isinstance(images, Array) or images.value is None:
-        raise DataError(f"{label} has no array called data")
+    if not isinstance(images, Array) or images.value is None or images.value.dtype != np.uint8:
+        raise DataError(f"{label} has no array of bytes called data")
     if images.value.ndim != 2 or images.value.shape[1] != PIXELS:
         raise DataError(f"{label} has data of shape {images.value.shape}; expected (N, {PIXELS})")
     if isinstance(labels, Array) and labels.value is not None and labels.value.ndim == 1:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from jaxsens.data.dataset import DataError, reason, shown
 from jaxsens.data.files.budget import FILE, Budget, for_one_image
-from jaxsens.data.files.names import holding, is_litter, member_parts, plain, scan
+from jaxsens.data.files.names import dangling, holding, is_litter, member_parts, plain, scan
 from jaxsens.data.files.opened import WholeFile, looks
 from jaxsens.data.images.pictures import opened
 
@@ -50,6 +50,8 @@ class ImageTree:
         budget = budget or Budget()
         place = self.find(path, split)
         if place is None:
+            if away := dangling(path / split):
+                raise DataError(f"{path / split} {away}")
             raise DataError(
                 f"{path} holds no folder {split}/ and no archive {split}.zip{holding(path)}; "
                 f"expected {split}/<class>/<name>.jpg"
@@ -136,14 +138,13 @@ class _Directory:
     def entries(self) -> Iterator[tuple[str, str | None]]:
         for folder in scan(self.where, self._budget):
             if not os.path.isdir(folder.path):
-                raise DataError(f"{shown(folder.name)} in {self.where} is no class folder; move it")
+                what = dangling(folder.path) or "is no class folder; move it"
+                raise DataError(f"{shown(folder.name)} in {self.where} {what}")
             yield folder.name, None
             for file in scan(folder.path, self._budget):
-                if os.path.islink(file.path) and not os.path.exists(file.path):
-                    raise DataError(
-                        f"{shown(f'{folder.name}/{file.name}')} in {self.where} is a link to "
-                        f"{shown(os.readlink(file.path))}, which is not there"
-                    )
+                if away := dangling(file.path):
+                    name = shown(f"{folder.name}/{file.name}")
+                    raise DataError(f"{name} in {self.where} {away}")
                 if not file.is_file() or not file.name.lower().endswith(SUFFIXES):
                     raise _foreign(f"{folder.name}/{file.name}", self.where)
                 yield folder.name, file.name
