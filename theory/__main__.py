@@ -26,6 +26,7 @@ from .softmax_verdict import softmax_cube, softmax_table, softmax_verdicts
 from .spectrum import Spectrum, architecture_spectrum
 from .survivors import survivors
 from .table import domain_of_validity
+from .table_next import curves_table, large_d_table
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ class TableCommand:
         def progress(case: str) -> None:
             print(f"{case} ...", file=sys.stderr, flush=True)
 
-        text = domain_of_validity(progress) + "\n" + softmax_table(progress)
+        tables = (domain_of_validity, softmax_table, large_d_table, curves_table)
+        text = "\n".join(table(progress) for table in tables)
         if self.out is None:
             print(text, end="")
         else:

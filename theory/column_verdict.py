@@ -35,6 +35,20 @@ def column_verdict(architecture: Architecture, orbits: Orbits) -> Verdict31:
     return Verdict31(architecture, 2 * p, verdicts[0], verdicts[1])
 
 
+def undecided_from(kernel: KernelVerdict) -> tuple[int | None, int | None]:
+    """The first even and the first odd k at which mu_k against mu_{k+2} is not decided.
+
+    Both averages are then within the tolerance of 0: zeros of the kernel, or too small for float64
+    values of K to hold. None where every step is decided.
+    """
+    mu = np.array(kernel.degree_averages)
+    small = np.abs(mu) <= TOLERANCE * np.abs(mu).max()
+    steps = np.flatnonzero(small[:-2] & small[2:])
+    first = [steps[steps % 2 == parity] for parity in (0, 1)]
+    even, odd = (int(k[0]) if len(k) else None for k in first)
+    return even, odd
+
+
 def _spread(orbits: Orbits, kind: int) -> tuple[float, tuple[tuple[int, int], tuple[int, int]]]:
     p = orbits.p
     low, high = np.full(2 * p + 1, np.inf), np.full(2 * p + 1, -np.inf)

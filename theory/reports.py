@@ -9,7 +9,7 @@ import numpy as np
 
 from .architecture import Architecture
 from .column_blocks import ColumnSpectrum, column_spectrum, orbit_spectra
-from .column_verdict import column_verdict
+from .column_verdict import column_verdict, undecided_from
 from .columns import cost, evaluate
 from .cubic import CubicSpectrum, cubic_spectrum
 from .dot_product import DegreeSpectrum, dot_product_spectrum
@@ -40,7 +40,15 @@ def columns_report(
     orbits = cost(d, a.tokens)
     print(f"{orbits} orbits of pairs, about {orbits / 5e5:.0f} s ...", file=sys.stderr, flush=True)
     values = evaluate(a, d)
-    lines = verdict_lines(column_verdict(a, values))
+    verdict = column_verdict(a, values)
+    lines = verdict_lines(verdict)
+    for kernel in (verdict.ck, verdict.ntk):
+        for parity, k in zip(("even", "odd"), undecided_from(kernel), strict=True):
+            if k is not None:
+                lines.append(
+                    f"{kernel.kernel}: the order of {parity} degrees is undecided from {k} on: mu is "
+                    "0 or below 1e-10 of the largest, lost in the rounding of K"
+                )
     for name, spectrum in zip(("CK", "NTK"), orbit_spectra(values), strict=True):
         lines.append(
             f"{name}: trace-weighted degree {spectrum.trace_weighted_degree:.4f} "

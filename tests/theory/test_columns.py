@@ -8,7 +8,7 @@ import pytest
 from theory import columns
 from theory.architecture import Architecture
 from theory.column_blocks import column_spectrum, orbit_spectra
-from theory.column_verdict import column_verdict
+from theory.column_verdict import column_verdict, undecided_from
 from theory.columns import compositions, cost, evaluate, krawtchouk, rank
 from theory.dot_product import dot_product_spectrum
 from theory.propositions import check_proposition_3_1
@@ -70,6 +70,17 @@ def test_verdict_against_the_dense_cube(architecture, d):
                 # Several sets tie: any of them is a witness.
                 assert u.excess == pytest.approx(v.excess, rel=1e-9)
                 assert len(u.smaller) == len(v.smaller)
+
+
+def test_what_rounding_leaves_undecided_is_named():
+    # ReLU without bias: odd degrees beyond 3 are zeros, and even ones sink below the tolerance.
+    kernel = column_verdict(CASES[0][0], evaluate(CASES[0][0], 12)).ck
+    assert undecided_from(kernel) == (None, 5)
+    kernel = column_verdict(CASES[0][0], evaluate(CASES[0][0], 28)).ck
+    even, odd = undecided_from(kernel)
+    averages = np.array(kernel.degree_averages)
+    assert odd == 5
+    assert averages[even - 2] > 1e-10 * averages[0] >= np.abs(averages[[even, even + 2]]).max()
 
 
 def test_the_witnesses_are_witnesses():

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from theory import softmax_verdict, table
+from theory import softmax_verdict, table, table_next
 from theory.__main__ import main
 from theory.architecture import Architecture
 from theory.dot_product import dot_product_spectrum
@@ -51,11 +51,17 @@ def test_table(tmp_path, monkeypatch, capsys):
     names = ("T = 1", "attention + ReLU (by hand)")
     monkeypatch.setattr(table, "CASES", [case for case in table.CASES if case[0] in names])
     monkeypatch.setattr(softmax_verdict, "CASES", softmax_verdict.CASES[:1])
+    monkeypatch.setattr(table_next, "LARGE", [(table_next.LARGE[-1][0], (66,))])
+    monkeypatch.setattr(table_next, "CURVES", [(table_next.CURVES[0][0], (16,))])
     main(["table", "--out", str(tmp_path / "table.md")])
     lines = (tmp_path / "table.md").read_text().splitlines()
     split = lines.index("")
-    assert lines[split + 1].startswith("| case ")  # and then softmax attention
-    assert len(lines) == split + 1 + 2 + 2
+    # Then softmax attention, large d, and samples to learn, of one network each.
+    rest = "\n".join(lines[split + 1 :]).split("\n\n")
+    assert [len(part.splitlines()) for part in rest] == [4, 4, 4]
+    for part in rest:
+        assert len({line.count("|") for line in part.splitlines()}) == 1
+    assert "| 66 | CK | - | 0.0" in rest[1]
     lines = lines[:split]
     assert len(lines) == 2 + 2 * len(names)
     assert lines[2].count("| yes |") == 2
@@ -119,6 +125,8 @@ def test_a_figure_is_a_small_png():
 def test_errors_are_one_line_and_exit_code_2(arguments, message, capsys, monkeypatch):
     monkeypatch.setattr(table, "CASES", [])
     monkeypatch.setattr(softmax_verdict, "CASES", ())
+    monkeypatch.setattr(table_next, "LARGE", ())
+    monkeypatch.setattr(table_next, "CURVES", ())
     with pytest.raises(SystemExit) as stop:
         main(arguments.split())
     assert stop.value.code == 2

@@ -1,0 +1,100 @@
+"""Tables that go on from `theory.table`: several tokens at large d, and samples to learn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from .architecture import Architecture
+from .column_verdict import column_verdict, undecided_from
+from .columns import by_degree, evaluate, forms, mean_kernel
+from .cubic import cubic_spectrum
+from .learning_curves import modes_of, samples_to_learn
+from .reports import is_cubic, spectra_for_curves
+
+LARGE: tuple[tuple[Architecture, tuple[int, ...]], ...] = (
+    (Architecture(tokens=2, mlp="relu"), (12, 32)),
+    (Architecture(tokens=2, mlp="relu", readout="mean"), (12, 32)),
+    (
+        Architecture(tokens=2, mlp="relu", positions=1.0, residual=True, layer_norm="pre"),
+        (12, 32),
+    ),
+    (Architecture(tokens=3, embedding=False), (66, 3000)),
+    (Architecture(tokens=3, positions=1.0), (66, 3000)),
+)
+CURVES: tuple[tuple[Architecture, tuple[int, ...]], ...] = (
+    (Architecture(attention="none", mlp="relu", bias=0.1), (64, 256)),
+    (Architecture(mlp="relu", positions=1.0), (64, 256)),
+    (Architecture(tokens=2, mlp="relu", positions=1.0), (16, 32)),
+)
+
+
+def large_d_table(progress: Callable[[str], None] = lambda _: None) -> str:
+    """Proposition 3.1 for several tokens as d grows, in Markdown."""
+    out = [
+        "| network | d | kernel | spread within <x,y> | off the Walsh diagonal | worst rise along "
+        "a chain | order undecided from degree, even / odd | trace-weighted degree |\n"
+        "|---|---|---|---|---|---|---|---|\n"
+    ]
+    for architecture, sizes in LARGE:
+        for d in sizes:
+            progress(f"{architecture}, d = {d}")
+            rows = _cubic_rows if is_cubic(architecture) else _column_rows
+            for name, cells in zip(("CK", "NTK"), rows(architecture, d), strict=True):
+                out.append(f"| {architecture} | {d} | {name} | " + " | ".join(cells) + " |\n")
+    return "".join(out)
+
+
+def _column_rows(architecture: Architecture, d: int) -> list[list[str]]:
+    orbits = evaluate(architecture, d)
+    verdict = column_verdict(architecture, orbits)
+    rows = []
+    for kernel, mean in zip((verdict.ck, verdict.ntk), mean_kernel(orbits)[0], strict=True):
+        variance = by_degree(forms(mean, orbits.p), orbits.p)
+        even, odd = ("-" if k is None else str(k) for k in undecided_from(kernel))
+        rows.append(
+            [
+                f"{kernel.spread:.2g}",
+                f"{kernel.off_diagonal:.2g}",
+                f"{kernel.chain.excess:.2g}" if kernel.chain else "none",
+                f"{even} / {odd}",
+                f"{sum(k * v for k, v in enumerate(variance)) / variance.sum():.3g}",
+            ]
+        )
+    return rows
+
+
+def _cubic_rows(architecture: Architecture, d: int) -> list[list[str]]:
+    rows = []
+    for spectrum in cubic_spectrum(architecture, d):
+        chain = spectrum.chain_violation()
+        variance = spectrum.variance
+        rows.append(
+            [
+                "-",
+                f"{spectrum.off_diagonal:.2g}",
+                "none" if chain is None else f"{chain[2]:.2g}",
+                "- / -",
+                f"{sum(k * v for k, v in enumerate(variance)) / variance.sum():.3g}",
+            ]
+        )
+    return rows
+
+
+def curves_table(progress: Callable[[str], None] = lambda _: None) -> str:
+    """Predicted samples for a test error of 1/2 by degree of the target, in Markdown."""
+    out = [
+        "| network | d | kernel | degree 0 | degree 1 | degree 2 | degree 3 |\n"
+        "|---|---|---|---|---|---|---|\n"
+    ]
+    for architecture, sizes in CURVES:
+        for d in sizes:
+            progress(f"samples to learn, {architecture}, d = {d}")
+            spectra = spectra_for_curves(architecture, d)
+            for name, spectrum in zip(("CK", "NTK"), spectra, strict=True):
+                cells = [
+                    "never" if n == math.inf else f"{n:.2g}"
+                    for n in samples_to_learn(modes_of(spectrum, 3))
+                ]
+                out.append(f"| {architecture} | {d} | {name} | " + " | ".join(cells) + " |\n")
+    return "".join(out)
