@@ -46,8 +46,8 @@ def columns_report(
         for parity, k in zip(("even", "odd"), undecided_from(kernel), strict=True):
             if k is not None:
                 lines.append(
-                    f"{kernel.kernel}: the order of {parity} degrees is undecided from {k} on: mu is "
-                    "0 or below 1e-10 of the largest, lost in the rounding of K"
+                    f"{kernel.kernel}: the order of {parity} degrees is undecided from {k} on: "
+                    "mu is 0 or below 1e-10 of the largest, lost in the rounding of K"
                 )
     for name, spectrum in zip(("CK", "NTK"), orbit_spectra(values), strict=True):
         lines.append(
