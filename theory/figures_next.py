@@ -149,7 +149,7 @@ def large_d() -> bytes:
             if name == cases[0][0]:
                 spectrum = orbit_spectra(orbits)[1]
                 _scatter(axes[1, 1], spectrum)
-                axes[1, 1].set_title(f"NTK, {name}, d = {sizes[-1]}: every eigenspace")
+                axes[1, 1].set_title(f"NTK, {name}, d = {sizes[-1]}: eigenspaces above rounding")
         sizes = (6, 12, 24, 66, 192, 600, 3000)
         three = (
             (
@@ -191,9 +191,7 @@ def large_d() -> bytes:
             ],
             fontsize=8,
         )
-        figure.suptitle(
-            "Several tokens as d grows: as broken as ever at the worst inputs, less on average"
-        )
+        figure.suptitle("Several tokens as d grows: the three parts of Proposition 3.1")
         return _png(figure)
 
 
