@@ -153,6 +153,12 @@ def test_foreign_places_are_one_line(tmp_path):
     refused(tmp_path, "holds none of t10k-labels-idx1-ubyte")
 
 
+def test_the_empty_path_is_not_the_directory_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(mnist(tmp_path))
+    refused("", "the empty path holds no MNIST that can be read; expected its four IDX files")
+    assert len(load("mnist", ".").train.labels) == 20
+
+
 def test_an_unknown_name_is_one_line():
     with pytest.raises(DataError, match=r"no data set is called 'nist'; known: .*mnist"):
         load("nist", "embedded")

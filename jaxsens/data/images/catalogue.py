@@ -107,7 +107,7 @@ def load(name: str, source: str | Path) -> Dataset:
     elif source == "tfds":
         parts = tfds.read_prepared(sources.tfds, Budget())
     else:
-        parts = _read_path(sources, Path(source))
+        parts = _read_path(sources, source)
         identity.check(name, *parts, where=str(source))
     splits = []
     for part, raw in zip(("training", "test"), parts, strict=True):
@@ -116,7 +116,8 @@ def load(name: str, source: str | Path) -> Dataset:
     return Dataset(kind.name, str(source), kind.classes, *splits)
 
 
-def _read_path(sources: Sources, path: Path) -> tuple[Raw, Raw]:
+def _read_path(sources: Sources, source: str | Path) -> tuple[Raw, Raw]:
+    path = Path(source)
     readers: list[Callable[[Path, Budget], tuple[Raw, Raw] | None]] = [
         sources.read,
         lambda path, budget: npz.read(_archive(path, sources.kind.name, budget), budget),
@@ -126,7 +127,9 @@ def _read_path(sources: Sources, path: Path) -> tuple[Raw, Raw]:
         ),
     ]
     # os.path answers False where pathlib raises: names too long, directories without permission.
-    if os.path.exists(path):
+    if source == "":  # which pathlib takes for the directory that the command was started in
+        problem = f"the empty path holds no {sources.kind.title} that can be read"
+    elif os.path.exists(path):
         budget = Budget()  # one for whatever lies there
         for reader in readers:
             try:
