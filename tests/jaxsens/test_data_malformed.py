@@ -255,11 +255,3 @@ TARS = {
 def test_archives_of_cifar(tmp_path, damage):
     build, message = TARS[damage]
     files.refused(load, "cifar10", build(tmp_path), message, tmp_path)
-
-
-def test_a_cut_archive_of_cifar(tmp_path):
-    path = TAR(tmp_path)
-    whole = path.read_bytes()
-    for cut in (1, 9, len(whole) // 2, len(whole) - 9):
-        path.write_bytes(whole[:cut])
-        files.refused(load, "cifar10", path, r"cannot be read as a .tar.gz|holds no", tmp_path)

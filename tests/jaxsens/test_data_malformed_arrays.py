@@ -146,14 +146,6 @@ def test_npz(tmp_path, damage):
     files.refused(load, "cifar10", build(tmp_path), message, tmp_path)
 
 
-def test_a_cut_npz(tmp_path):
-    path = npz()(tmp_path)
-    whole = path.read_bytes()
-    for cut in (3, len(whole) // 2, len(whole) - 3):
-        path.write_bytes(whole[:cut])
-        files.refused(load, "cifar10", path, UNREADABLE, tmp_path)
-
-
 X, Y = IMAGES.transpose(1, 2, 3, 0), RIGHT["train_labels"][:, None].astype(np.uint8)
 
 

@@ -126,11 +126,3 @@ def test_zips(tmp_path, damage):
 def test_a_name_twice(tmp_path):
     path = zipped(named(FIRST))(tmp_path)
     files.refused(load, "cifar10", path, "images.zip holds train/cat/0003.png twice", tmp_path)
-
-
-def test_a_cut_zip(tmp_path):
-    path = zipped()(tmp_path)
-    whole = path.read_bytes()
-    for cut in (9, len(whole) // 2, len(whole) - 9):
-        path.write_bytes(whole[:cut])
-        files.refused(load, "cifar10", path, NO_ZIP, tmp_path)
