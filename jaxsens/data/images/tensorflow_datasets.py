@@ -1,8 +1,9 @@
 """Image data sets through the package tensorflow-datasets, read without TensorFlow."""
 
 import importlib.util
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -11,6 +12,8 @@ from jaxsens.data.dataset import DataError, Raw, reason
 from jaxsens.data.files.budget import WAIT, Budget
 
 OTHER_WAYS = "--data PATH (its files) and --data embedded do without"
+
+Found = TypeVar("Found")
 
 
 def read_prepared(name: str, budget: Budget) -> tuple[Raw, Raw]:
@@ -38,8 +41,39 @@ def load_images(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, H, W, C) as bytes and labels (N,) of one split of a tensorflow-datasets data set.
 
+    As :func:`read_split`.
+    """
+    return read_split(
+        name, split, lambda source: _stack(source, budget), data_dir=data_dir, download=download
+    )
+
+
+def load_columns(name: str, split: str, columns: Sequence[str], budget: Budget) -> list[list[Any]]:
+    """Some features of every example, one list a feature. As :func:`read_split`."""
+
+    def read(source: Any) -> list[list[Any]]:
+        found: list[list[Any]] = [[] for _ in columns]
+        for example in source:
+            budget.count()
+            for values, column in zip(found, columns, strict=True):
+                values.append(example[column])
+        return found
+
+    return read_split(name, split, read)
+
+
+def read_split(
+    name: str,
+    split: str,
+    read: Callable[[Any], Found],
+    *,
+    data_dir: Path | None = None,
+    download: bool = True,
+) -> Found:
+    """What ``read`` makes of one split of a tensorflow-datasets data set, a sequence of examples.
+
     Downloads and prepares it on first use, into ``data_dir`` or where TFDS_DATA_DIR says, as array
-    records. That takes TensorFlow, which writes the images; they are read without it. Raises
+    records. That takes TensorFlow, which writes the examples; they are read without it. Raises
     DataError when a package is missing or the data cannot be had, at once where there is no
     network; and when they are not to be downloaded and ``data_dir`` does not hold them.
     """
@@ -58,7 +92,7 @@ def load_images(
         source = data_source(
             name, split=split, data_dir=data_dir, download=download and can_prepare
         )
-        return _stack(source, budget)
+        return read(source)
     except Exception as error:  # any of the package's dependencies may fail, each in its own way
         if not download:
             raise DataError(
