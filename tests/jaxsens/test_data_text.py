@@ -85,13 +85,15 @@ def test_what_is_not_there_is_one_line(tmp_path):
     (tmp_path / "other.tsv").write_text("a")
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     alone = tmp_path / "alone"
+    empty = tmp_path / "empty"
     alone.mkdir()
+    empty.mkdir()
     (alone / "train.tsv").write_text("a")
     for task, source, message in [
         ("mrpc", tmp_path / "gone", "does not exist; expected the folder of train.tsv"),
         ("mrpc", tmp_path / "link", "a broken link"),
         ("mrpc", tmp_path / "other.tsv", "holds no MRPC"),
-        ("qqp", tmp_path, "holds no QQP"),
+        ("qqp", empty, "holds no QQP; expected .* \\(it is empty\\)"),
         ("mrpc", alone, "dev.tsv is missing beside .*train.tsv"),
         ("mrpc", "embedded", "no installed package carries MRPC"),
         ("verses", tmp_path, "--data embedded"),
