@@ -78,11 +78,12 @@ def load_pretrained(model: Model, path: str | Path) -> Model:
                                                       patch_size=16, channels=3, classes=1000))
         model = load_pretrained(shapes, "vit_large_patch16_224.safetensors")
 
-    Three layouts are known: timm's ViT, timm's ConvNeXt V2, and that of Facebook's ConvNeXt V2
-    release. Float16 and bfloat16 become float32. Every array of the file is used and every
-    parameter is filled. Raises WeightsError with one line that names the first array that is
-    missing, left over, of another shape or not finite, or says what is wrong with the file;
-    TypeError for another model.
+    A model in shards is read from any of them, its index or its folder: see `open_weights`. Three
+    layouts are known: timm's ViT, timm's ConvNeXt V2, and that of Facebook's ConvNeXt V2 release.
+    Float16 and bfloat16 become float32. Every array of the file is used and every parameter is
+    filled. Raises WeightsError with one line that names the first array that is missing, left over,
+    of another shape or not finite, and which model the file looks like, or says what is wrong with
+    the file; TypeError for another model.
     """
     if type(model) not in LAYOUTS:
         raise TypeError(f"model is a {type(model).__name__}: expected a ViT or a ConvNeXtV2")
