@@ -21,8 +21,9 @@ from .dot_product import DegreeSpectrum, dot_product_spectrum
 from .options import Network
 from .propositions import KernelVerdict, Verdict31, check_proposition_3_1
 from .reports import columns_report, curves_report
-from .softmax_verdict import report as softmax_report
-from .softmax_verdict import softmax_cube, softmax_table, softmax_verdicts
+from .softmax_table import report as softmax_report
+from .softmax_table import softmax_table
+from .softmax_verdict import softmax_cube, softmax_verdicts
 from .spectrum import Spectrum, architecture_spectrum
 from .survivors import survivors
 from .table import domain_of_validity

@@ -250,6 +250,11 @@ def _curves(axis: Axes, modes, grid: np.ndarray, line: str, degrees=range(4)) ->
         axis.plot(grid, errors[:, k], line, color=COLOURS[k], linewidth=1.2)
 
 
+def _mean(axis: Axes, n: int, values: np.ndarray, marker: str, colour: str) -> None:
+    stderr = values.std(ddof=1) / len(values) ** 0.5
+    axis.errorbar(n, values.mean(), stderr, fmt=marker, color=colour, markersize=4.5)
+
+
 def _experiment(axis: Axes) -> None:
     architecture, d = Architecture(tokens=2, mlp="relu", positions=0.5), 10
     x = points(np.arange(2**d), d)
@@ -258,14 +263,7 @@ def _experiment(axis: Axes) -> None:
     for n in (3, 10, 30, 100, 300):
         found = kernel_regression(kernel, n, 3, ridge=1e-6, trials=20)
         for k in range(4):
-            axis.errorbar(
-                n,
-                found[:, k].mean(),
-                found[:, k].std(ddof=1) / 20**0.5,
-                fmt="o",
-                color=COLOURS[k],
-                markersize=4,
-            )
+            _mean(axis, n, found[:, k], "o", COLOURS[k])
     axis.set_title(
         "T = 2, attention + ReLU, NTK, d = 10:\nkernel regression (20 trials, std. errors)"
     )
@@ -285,14 +283,7 @@ def _trained(axis: Axes) -> None:
                 errors, _ = trained_risk(
                     architecture, d, n, k, width=width, steps=300, seeds=3, test_points=1000
                 )
-                axis.errorbar(
-                    n,
-                    errors.mean(),
-                    errors.std(ddof=1) / 3**0.5,
-                    fmt=marker,
-                    color=COLOURS[k],
-                    markersize=4.5,
-                )
+                _mean(axis, n, errors, marker, COLOURS[k])
     axis.set_title(
         f"trained networks, d = {d} (3 seeds, std. errors):\nMLP (o, -), T = 2 attention (s, --)"
     )

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from theory import softmax_verdict, table, table_next
+from theory import softmax_table, table, table_next
 from theory.__main__ import main
 from theory.architecture import Architecture
 from theory.dot_product import dot_product_spectrum
@@ -50,7 +50,7 @@ def test_spectrum_through_blocks(capsys):
 def test_table(tmp_path, monkeypatch, capsys):
     names = ("T = 1", "attention + ReLU (by hand)")
     monkeypatch.setattr(table, "CASES", [case for case in table.CASES if case[0] in names])
-    monkeypatch.setattr(softmax_verdict, "CASES", softmax_verdict.CASES[:1])
+    monkeypatch.setattr(softmax_table, "CASES", softmax_table.CASES[:1])
     monkeypatch.setattr(table_next, "LARGE", [(table_next.LARGE[-1][0], (66,))])
     monkeypatch.setattr(table_next, "CURVES", [(table_next.CURVES[0][0], (16,))])
     main(["table", "--out", str(tmp_path / "table.md")])
@@ -124,7 +124,7 @@ def test_a_figure_is_a_small_png():
 )
 def test_errors_are_one_line_and_exit_code_2(arguments, message, capsys, monkeypatch):
     monkeypatch.setattr(table, "CASES", [])
-    monkeypatch.setattr(softmax_verdict, "CASES", ())
+    monkeypatch.setattr(softmax_table, "CASES", ())
     monkeypatch.setattr(table_next, "LARGE", ())
     monkeypatch.setattr(table_next, "CURVES", ())
     with pytest.raises(SystemExit) as stop:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from theory import softmax, softmax_verdict
+from theory import softmax, softmax_table
 from theory.architecture import Architecture
 from theory.finite_width import Network, empirical_ck, empirical_ntk, fitted_slope
 from theory.recursion import ck_ntk
@@ -233,8 +233,8 @@ def test_bad_input_is_one_clear_line(call, message):
 
 
 def test_table(monkeypatch):
-    monkeypatch.setattr(softmax_verdict, "CASES", softmax_verdict.CASES[:1])
-    lines = softmax_verdict.softmax_table().splitlines()
+    monkeypatch.setattr(softmax_table, "CASES", softmax_table.CASES[:1])
+    lines = softmax_table.softmax_table().splitlines()
     assert len(lines) == 4
     assert lines[2].count("| yes ") == 4
     assert len({line.count("|") for line in lines}) == 1
