@@ -1,4 +1,4 @@
-"""Proposition 3.1 for softmax attention as a table, and as what `python -m theory softmax` prints."""
+"""Proposition 3.1 for softmax attention: the table, and what `python -m theory softmax` prints."""
 
 from __future__ import annotations
 
