@@ -1,4 +1,4 @@
-"""Common corruptions of images at five severities (Hendrycks & Dietterich 2019; paper A, Section 7).
+"""Common corruptions of images at five severities (Hendrycks & Dietterich 2019; paper A, 7).
 
 >>> from jaxsens.corruptions import corrupt
 >>> corrupt(images, "fog", 3, key=jax.random.key(0))  # doctest: +SKIP

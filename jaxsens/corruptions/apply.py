@@ -122,14 +122,13 @@ def _frost(folder: str | Path | None, height: int, width: int) -> list[np.ndarra
         return weather.ice_textures(max(height, width))
     from PIL import Image
 
-    from jaxsens.data.files.budget import for_one_image
-    from jaxsens.data.images.decoding import decode
+    from jaxsens.data.images.pictures import decode
 
     pictures = []
     for path in sorted(Path(folder).expanduser().glob("*")):
         if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             continue
-        picture = decode(path.read_bytes(), for_one_image())
+        picture = np.asarray(decode(path.read_bytes(), str(path)).convert("RGB"))
         if min(height, width) <= SMALL:
             size = [max(1, round(0.2 * a)) for a in picture.shape[1::-1]]
             resized = Image.fromarray(picture).resize((size[0], size[1]), Image.Resampling.BICUBIC)

@@ -25,7 +25,7 @@ def defocus_blur(x: np.ndarray, settings: tuple[float, float], streams: Streams)
 
 
 def disc(radius: float, sd: float) -> np.ndarray:
-    """The kernel: an indicator of the disc, normalised, smoothed by 3 x 3 (5 x 5 beyond radius 8)."""
+    """The kernel: an indicator of the disc, smoothed by 3 x 3 (5 x 5 at radius 10), of sum 1."""
     reach = max(8, math.ceil(radius))
     offsets = np.arange(-reach, reach + 1)
     kernel = (offsets[:, None] ** 2 + offsets[None] ** 2 <= radius**2).astype(float)
@@ -99,8 +99,8 @@ def zoom_blur(x: np.ndarray, factors: list[float], streams: Streams) -> np.ndarr
 def zoom(x: np.ndarray, factor: float) -> np.ndarray:
     """The centre, ceil(side / factor) pixels of it, enlarged bilinearly and cut to size."""
     rows, columns = (zoom_matrix(side, factor) for side in x.shape[1:3])
-    half = np.tensordot(rows, x, axes=(1, 1))  # (H, B, W, C)
-    return np.moveaxis(np.tensordot(half, columns, axes=(2, 1)), (0, 3), (1, 2))
+    planes = rows @ np.moveaxis(x, 3, 1) @ columns.T  # (B, C, H, W)
+    return np.moveaxis(planes, 1, 3)
 
 
 @functools.lru_cache(64)

@@ -1,12 +1,12 @@
 """Colour, geometry and compression. Images x are (B, H, W, C) in [0, 1]."""
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from jaxsens.corruptions.blur import eight_bits
 from jaxsens.corruptions.streams import Streams
 
 
@@ -56,7 +56,7 @@ def jpeg_compression(x: np.ndarray, quality: int, streams: Streams) -> np.ndarra
     return _by_pillow(x, change)
 
 
-def _by_pillow(x: np.ndarray, change) -> np.ndarray:
+def _by_pillow(x: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     grey = x.shape[-1] == 1
     # Rounded, not cut off: these are bytes already.
     images = np.rint(x * 255).astype(np.uint8)

@@ -1,24 +1,27 @@
 """The constants of every corruption at severities 1 to 5: CIFAR-10-C's and ImageNet-C's."""
 
+from typing import Any
+
+import numpy as np
+
 SMALL = 63  # sides up to this take CIFAR's constants, larger ones ImageNet's
 
 
 def _steps(*ends: tuple[float, float]) -> list[list[float]]:
-    """Zoom factors from 1 up to an end, the end included where rounding includes it."""
-    return [[1 + step * i for i in range(round((end - 1) / step) + 1)] for end, step in ends]
+    """Zoom factors from 1 in steps up to an end, which rounding lets in at 1.06 and 1.11."""
+    return [[float(factor) for factor in np.arange(1, end, step)] for end, step in ends]
 
 
-# Standard deviations are on pixels in [0, 1], lengths in pixels; `_32` and `_224` say which where the
-# published numbers are shares of the side.
-CIFAR = {
+# Standard deviations are on pixels in [0, 1], lengths in pixels but where shares of the side are
+# said.
+CIFAR: dict[str, list[Any]] = {
     "gaussian_noise": [0.04, 0.06, 0.08, 0.09, 0.10],
     "shot_noise": [500, 250, 100, 75, 50],
     "impulse_noise": [0.01, 0.02, 0.03, 0.05, 0.07],
     "defocus_blur": [(0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)],
     "glass_blur": [(0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)],
     "motion_blur": [(6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)],
-    # The range is half-open, but rounding lets 1.06 and 1.11 in and no other end.
-    "zoom_blur": _steps((1.06, 0.01), (1.11, 0.01), (1.15, 0.01), (1.20, 0.01), (1.25, 0.01)),
+    "zoom_blur": _steps((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
     "snow": [
         (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
         (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
@@ -51,18 +54,14 @@ CIFAR = {
     ],
     "saturate": [(0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)],
 }
-# The factors of severities 3 to 5 stop before their end.
-for _factors in CIFAR["zoom_blur"][2:]:
-    _factors.pop()
-
-IMAGENET = {
+IMAGENET: dict[str, list[Any]] = {
     "gaussian_noise": [0.08, 0.12, 0.18, 0.26, 0.38],
     "shot_noise": [60, 25, 12, 5, 3],
     "impulse_noise": [0.03, 0.06, 0.09, 0.17, 0.27],
     "defocus_blur": [(3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)],
     "glass_blur": [(0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)],
     "motion_blur": [(10, 3), (15, 5), (15, 8), (15, 12), (20, 15)],
-    "zoom_blur": _steps((1.10, 0.01), (1.15, 0.01), (1.20, 0.02), (1.24, 0.02), (1.30, 0.03)),
+    "zoom_blur": _steps((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
     "snow": [
         (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
         (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
@@ -100,6 +99,6 @@ IMAGENET = {
 }
 
 
-def constants(name: str, severity: int, side: int) -> object:
+def constants(name: str, severity: int, side: int) -> Any:
     """What a corruption takes at a severity for images whose shorter side is ``side``."""
     return (CIFAR if side <= SMALL else IMAGENET)[name][severity - 1]

@@ -5,7 +5,7 @@ the images it is processed with.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ class Streams:
     def __len__(self) -> int:
         return len(self._generators)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[np.random.Generator]:
         return iter(self._generators)
 
     def draw(self, how: Callable[[np.random.Generator], Any]) -> np.ndarray:

@@ -44,7 +44,10 @@ def frost(
     pieces = []
     for rng in streams:
         texture = textures[rng.integers(len(textures))]
-        top, left = (rng.integers(0, a - b + 1) for a, b in zip(texture.shape, (height, width)))
+        top, left = (
+            rng.integers(0, a - b + 1)
+            for a, b in zip(texture.shape[:2], (height, width), strict=True)
+        )
         pieces.append(texture[top : top + height, left : left + width])
     stacked = np.stack(pieces) / 255.0
     return image * x + ice * (stacked if channels == 3 else grey(stacked))
