@@ -34,7 +34,7 @@ def disc(radius: float, sd: float) -> np.ndarray:
     for axis in (0, 1):
         kernel = ndimage.convolve1d(kernel, bell / bell.sum(), axis, mode="constant")
     kernel /= kernel.sum()
-    used = np.flatnonzero(kernel.any(axis=0))
+    used = np.flatnonzero(kernel.max(axis=0) > 1e-9)
     return kernel[used[0] : used[-1] + 1, used[0] : used[-1] + 1]
 
 
