@@ -1,6 +1,7 @@
 """Sparse and frequent tokens: sequences whose label two kinds of token give away (paper A, 4.1)."""
 
 import dataclasses
+from typing import Literal, get_args
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from jaxsens.data.split import Split
 
 SPARSE = (0, 1)  # the token for label +1 and the one for label -1
 KINDS = ("sparse", "frequent", "irrelevant")
+Rounding = Literal["down", "up", "either"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +25,10 @@ class SparseFrequent:
     order, ``n_s`` copies of sparse(y), floor((n_f + n_d) / 2) uniform draws from frequent(y),
     n_f minus that many from frequent(-y), and T - n_f - n_s from the irrelevant tokens.
 
-    The ``surplus`` of frequent(y) over frequent(-y) is n_d, or n_d - 1 where n_f - n_d is odd.
-    Raises DataError unless 1 <= n_s <= n_f < min(m, T - n_s), 1 <= n_d <= n_f, the surplus is at
+    The ``surplus`` of frequent(y) over frequent(-y) is n_d, or n_d - 1 where n_f - n_d is odd: the
+    definition rounds down. ``rounding="up"`` makes it n_d + 1 there, ``"either"`` one of the two
+    with equal chance in every example, so that it is n_d on average.
+    Raises DataError unless 1 <= n_s <= n_f < min(m, T - n_s), 1 <= n_d <= n_f, every surplus is at
     least 1, and M >= 2m + 3. (The paper asks for n_s < n_f; its own n_s = n_f = 3 does not obey.)
     """
 
@@ -34,6 +38,7 @@ class SparseFrequent:
     m: int
     vocabulary: int
     length: int = 50
+    rounding: Rounding = "down"
 
     def __post_init__(self) -> None:
         def fail(need: str) -> None:
@@ -50,15 +55,18 @@ class SparseFrequent:
             fail(f"n_f < min(m, T - n_s) = {min(self.m, self.length - self.n_s)}")
         if self.n_d > self.n_f:
             fail("n_d <= n_f")
-        if self.surplus < 1:
+        if self.rounding not in get_args(Rounding):
+            fail(f"rounding {', '.join(get_args(Rounding))}, not {self.rounding!r}")
+        if min(self.surpluses) < 1:
             fail("an odd n_f with n_d = 1: else frequent tokens say nothing of the label")
         if self.vocabulary < 2 * self.m + 3:
             fail(f"at least 2m + 3 = {2 * self.m + 3} tokens, one of them irrelevant")
 
     @property
-    def surplus(self) -> int:
-        """How many more tokens of an example are frequent(y) than frequent(-y)."""
-        return 2 * ((self.n_f + self.n_d) // 2) - self.n_f
+    def surpluses(self) -> tuple[int, ...]:
+        """How many more tokens are frequent(y) than frequent(-y): what examples have, all alike."""
+        down, up = (2 * ((self.n_f + self.n_d + odd) // 2) - self.n_f for odd in (0, 1))
+        return {"down": (down,), "up": (up,), "either": tuple(sorted({down, up}))}[self.rounding]
 
     def kinds(self) -> Int[np.ndarray, " M"]:
         """The kind of each token: 0 sparse, 1 frequent, 2 irrelevant."""
@@ -77,12 +85,14 @@ class SparseFrequent:
         rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), "uint32")))
         labels = rng.choice(np.array([-1, 1]), count)
         own, other = ((1 - sign * labels)[:, None] // 2 for sign in (1, -1))  # 0 for +, 1 for -
-        agree = (self.n_f + self.n_d) // 2
+        low = (self.n_f + self.surpluses[0]) // 2
+        agree = low + (rng.integers(0, 2, (count, 1)) if len(self.surpluses) > 1 else 0)
+        with_label = np.where(np.arange(self.n_f)[None] < agree, own, other)
         rest = self.length - self.n_f - self.n_s
         parts = [
             np.repeat(other if flip_sparse else own, self.n_s, axis=1),
-            2 + 2 * rng.integers(0, self.m, (count, agree)) + own,
-            2 + 2 * rng.integers(0, self.m, (count, self.n_f - agree)) + other,
+            2 + 2 * rng.integers(0, self.m, (count, low)) + with_label[:, :low],
+            2 + 2 * rng.integers(0, self.m, (count, self.n_f - low)) + with_label[:, low:],
             rng.integers(2 * self.m + 2, self.vocabulary, (count, rest)),
         ]
         tokens = rng.permuted(np.concatenate(parts, axis=1), axis=1)
@@ -105,10 +115,13 @@ class SparseFrequent:
             changes = {1: own * (1 - share) + neither * share, 2: own * share}
             return changes.get(surplus, 0.0) / self.length
 
-        agree = (self.n_f + self.surplus) // 2
+        frequent = [
+            flips(s, (self.n_f + s) // 2, self.length - self.n_f, self.m / self.vocabulary)
+            for s in self.surpluses
+        ]
         return (
             flips(self.n_s, self.n_s, self.length - self.n_s, 1 / self.vocabulary),
-            flips(self.surplus, agree, self.length - self.n_f, self.m / self.vocabulary),
+            sum(frequent) / len(frequent),
         )
 
 

@@ -44,7 +44,7 @@ def test_every_example_holds_what_the_definition_says(setting, flip):
         votes = np.where(frequent % 2 == 0, 1, -1)
         assert len(votes) == data.n_f
         assert (votes == y).sum() == (data.n_f + data.n_d) // 2
-        assert votes.sum() * y == data.surplus
+        assert votes.sum() * y in data.surpluses
         assert tokens.max() < data.vocabulary
 
 
@@ -55,6 +55,24 @@ def test_closed_form_gives_the_papers_table(setting, paper):
         task(setting).ideal_sensitivity(), paper, (2e-3, 5e-5), strict=True
     ):
         assert exact == pytest.approx(printed, abs=slack)
+
+
+def test_the_surplus_that_is_not_whole_is_rounded_as_said():
+    for rounding, expected in {"down": {6}, "up": {8}, "either": {6, 8}}.items():
+        data = SparseFrequent(1, 7, 32, 36, vocabulary=75, rounding=rounding)
+        split = data.sample(400, key=jax.random.key(1))
+        margins = data.votes()[1][split.inputs].sum(1) * split.labels
+        assert set(margins) == expected
+        if rounding == "either":
+            assert abs(margins.mean() - 7) < 4 / 400**0.5
+    whole = [
+        SparseFrequent(1, 7, 7, 10, vocabulary=75, rounding=rounding)
+        .sample(20, key=jax.random.key(1))
+        .inputs
+        for rounding in ("down", "up", "either")
+    ]
+    np.testing.assert_array_equal(whole[0], whole[1])
+    np.testing.assert_array_equal(whole[0], whole[2])
 
 
 @hypothesis.given(
@@ -124,6 +142,7 @@ def test_logistic_loss_and_accuracy():
         ({"n_d": 4}, "n_d <= n_f"),
         ({"n_f": 4}, "say nothing of the label"),
         ({"vocabulary": 14}, "at least 2m"),
+        ({"rounding": "nearest"}, "rounding down, up, either, not 'nearest'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_one_line(arguments, message):
