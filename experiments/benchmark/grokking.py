@@ -24,7 +24,7 @@ from experiments.run.cli import UserError
 from experiments.run.record import provenance, to_json, write_whole
 from experiments.run.report import table
 from jaxsens.data.algorithmic import modular_addition
-from jaxsens.losses import precise_cross_entropy
+from jaxsens.losses import plain, precise_cross_entropy
 from jaxsens.models.one_layer import OneLayerTransformer
 from jaxsens.training import Split, Trainer
 
@@ -92,7 +92,7 @@ def ours(models: list[OneLayerTransformer], train: Split, epochs: int) -> Callab
         models,
         optax.adamw(1e-3, weight_decay=1.0),
         batch_size=None,
-        loss=precise_cross_entropy,
+        loss=plain(precise_cross_entropy),
     )
     keys = jax.random.split(jax.random.key(0), len(models))
     data, state = jax.device_put(train), jax.tree.map(jax.numpy.copy, trainer.initial)

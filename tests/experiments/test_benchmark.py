@@ -150,8 +150,8 @@ def test_training_here_makes_an_epoch_of_steps_a_call(monkeypatch):
     run = models.training(model, data, 3)
     run()
     run()
-    assert [int(state.epoch[0]) for state, _ in states[1:]] == [2]
-    assert [logs["loss"].shape for _, logs in states] == [(1, 1, 3)] * 2
+    assert [int(state.step[0]) for state, _ in states[1:]] == [6]
+    assert [losses.shape for _, losses in states] == [(1, 1, 3)] * 2
 
 
 def test_the_arithmetic_of_a_pass_is_counted():
