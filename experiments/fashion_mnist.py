@@ -7,31 +7,27 @@ noise has variance 5. The paper finds the transformer the least sensitive of the
 import dataclasses
 
 from experiments.run.cli import run
-from experiments.vision import options as vision_options
+from experiments.vision import options, sweep
 from experiments.vision import run as vision
 from experiments.vision.options import Architecture, Task
-from experiments.vision.report import draw as draw
 
 TASK = Task(
     experiment="fashion_mnist",
     data="fashion-mnist",
     patch_size=4,
     variance=5.0,
+    places=("Fig. 18",),
     architectures={
-        "vit": Architecture(
-            "ViT-small", "vit", 0.1, {"depth": 2, "heads": 8, "mlp_dim": 256}, paper=0.0098
-        ),
-        "cnn": Architecture("CNN", "cnn", 0.005, paper=0.0453),
-        "mlp": Architecture("MLP, LeakyReLU", "mlp", 0.1, paper=0.0559),
-        "mlp-sigmoid": Architecture(
-            "MLP, sigmoid", "mlp", 0.5, {"activation": "sigmoid"}, paper=0.0505
-        ),
+        "vit": Architecture("ViT-small", "vit", 0.1, {"depth": 2, "heads": 8, "mlp_dim": 256}),
+        "cnn": Architecture("CNN", "cnn", 0.005),
+        "mlp": Architecture("MLP, LeakyReLU", "mlp", 0.1),
+        "mlp-sigmoid": Architecture("MLP, sigmoid", "mlp", 0.5, {"activation": "sigmoid"}),
     },
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision_options.Config):
+class Config(options.Config):
     """Train the paper's four networks on Fashion-MNIST and measure their sensitivity.
 
     --data embedded reads the files of Debian's package dataset-fashion-mnist.
@@ -43,7 +39,7 @@ class Config(vision_options.Config):
 
 def main(config: Config) -> None:
     """Train, measure, and leave a run record with its figures."""
-    vision.main(config, TASK)
+    vision.main(config, TASK, final=sweep.final)
 
 
 if __name__ == "__main__":

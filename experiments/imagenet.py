@@ -12,39 +12,34 @@ expectation for fewer. Neither has been run here on its published weights, for w
 """
 
 import dataclasses
-import hashlib
-import sys
 import time
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 import jaxsens
-from experiments.run.cli import Common, UserError, run
+from experiments.paper import printed
+from experiments.run.cli import UserError, run
+from experiments.run.experiment import conduct
+from experiments.run.options import DataSource, Run, check_seed
 from experiments.run.progress import Progress
 from experiments.run.record import RunRecord
-from experiments.vision.imagenet_report import RANDOM, summary
-from experiments.vision.imagenet_report import draw as draw
-from jaxsens import models
+from experiments.vision.imagenet_report import LABELS, RANDOM
+from experiments.vision.pretrained import Network, find, load_network
 from jaxsens.data.images.imagenet import Images, batches, open_images
-from jaxsens.weights.files import weight_files
-from jaxsens.weights.hub import Published, fetch, on_pixels, published
-from jaxsens.weights.pretrained import load_pretrained
 
-PAPER = {"vit-l16": 0.0191, "convnextv2-tiny": 0.0342}
+PAPER = ("vit-l16", "convnextv2-tiny")
 PAPER_VARIANCE = 15.0
+PLACES = ("Section 5",)  # in `experiments.paper`
 PAPER_SETTING = (PAPER_VARIANCE, 16)  # and the side of a patch
 SMALL = ("vit-ti16", "convnextv2-atto")
-VIT_PATCH = 16
 IMAGES = 50  # a batch of the record; another number would be another noise
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Common):
+class Config(Run, DataSource):
     """Measure the sensitivity of pretrained ImageNet networks."""
 
     arch: str = "all"
@@ -58,6 +53,8 @@ class Config(Common):
     """Side of the square images, one that weights are published for: 224, or 384 for vit-l16 and
     convnextv2-tiny. None for the weights that come nearest to the paper's accuracy (384 for
     convnextv2-tiny, else 224)."""
+    seed: int = 0
+    """Which images, and which noise."""
     split: str = "train"
     """Which images: train, as in the paper, or another split of the data, such as validation (tfds)
     or val (as image folders often call it)."""
@@ -76,6 +73,15 @@ class Config(Common):
     """Type of the networks' arithmetic; noise, parameters and logits stay float32."""
     batch_size: int = 256
     """Forward passes at a time, which bounds the memory."""
+    SMALLEST: ClassVar[Mapping[str, Any]] = {
+        "data": "embedded",
+        "weights": "random",
+        "examples": 4,
+        "tokens_per_example": 2,
+        "repeats": 2,
+        "batch_size": 16,
+        "variance": (PAPER_VARIANCE, 10 * PAPER_VARIANCE),
+    }
 
     def check(self) -> None:
         """Raise UserError for options that cannot be right."""
@@ -83,11 +89,7 @@ class Config(Common):
         if self.arch not in (*PAPER, *SMALL, "all"):
             known = ", ".join((*PAPER, *SMALL))
             raise UserError(f"--arch must be {known} or all, got {self.arch}")
-        if self.seeds != 1:
-            raise UserError(
-                f"--seeds must be 1, got {self.seeds}: nothing is trained here; for more draws of "
-                "the noise raise --repeats"
-            )
+        check_seed(self.seed)
         self.require_counts("repeats", "patch_size", "batch_size", "tokens_per_example")
         if not self.variance or len(set(self.variance)) < len(self.variance):
             raise UserError(f"--variance must be numbers that differ, got {self.variance}")
@@ -104,27 +106,15 @@ class Config(Common):
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A network with its weights, as a function of pixels in [-1, 1], and where these are from."""
-
-    arch: str
-    entry: Published
-    model: Any
-    weights: str  # a published name, the name of a file, or RANDOM
-    sha256: str | None
-
-
 def main(config: Config) -> None:
     """Measure, and leave a run record with its figure."""
-    config.check()
-    if config.smoke:
-        config = dataclasses.replace(
-            config, data="embedded", weights="random", examples=4, tokens_per_example=2, repeats=2,
-            batch_size=16, variance=(PAPER_VARIANCE, 10 * PAPER_VARIANCE),
-        )  # fmt: skip
-    archs = {"all": SMALL if config.smoke else tuple(PAPER)}.get(config.arch, (config.arch,))
-    entries = [_published(arch, config) for arch in archs]
+    conduct("imagenet", config, load=load, work=work)
+
+
+def load(config: Config) -> tuple[tuple[list[Network], Images], str]:
+    """The networks with their weights, the images, and what is said of them."""
+    archs = {"all": SMALL if config.smoke else PAPER}.get(config.arch, (config.arch,))
+    entries = [find(arch, config) for arch in archs]
     images = open_images(config.data, config.split)
     if not 2 <= config.examples <= len(images):
         raise UserError(
@@ -132,74 +122,22 @@ def main(config: Config) -> None:
             f"{config.examples}"
         )
     networks = [load_network(entry, config) for entry in entries]
-    record = RunRecord.create("imagenet", config, out=config.out, resume=config.resume)
+    line = f"measuring {config.examples} images from {config.data}"
     if config.weights == "random":
-        print("RANDOM WEIGHTS: the numbers below say nothing about any trained network")
-    print(
-        f"measuring {config.examples} images from {config.data}; record in {record.directory}",
-        flush=True,
-    )
-    started = time.monotonic()
+        warning = "RANDOM WEIGHTS: the numbers below say nothing about any trained network"
+        line = f"{warning}\n{line}"
+    return (networks, images), line
+
+
+def work(config: Config, data: tuple[list[Network], Images], record: RunRecord) -> dict[str, Any]:
+    """Measure one network after the other."""
+    networks, images = data
     for network in networks:
         measure(network, images, config, record)
-    record.finish(
-        {
-            "final": [line for network in networks for line in totals(network, config, record)],
-            "data": {"source": config.data, "split": config.split, "labelled": images.labelled},
-        },
-        seconds=time.monotonic() - started,
-    )
-    draw(record)
-    print(summary(record))
-
-
-def _published(arch: str, config: Config) -> Published:
-    try:
-        entry = published(arch, config.image_size)
-    except ValueError as error:
-        raise UserError(f"--image-size does not fit: {error}") from None
-    if entry.image_size % config.patch_size:
-        raise UserError(
-            f"--patch-size must divide the {entry.image_size} pixels of {arch}, got "
-            f"{config.patch_size}"
-        )
-    patches = (entry.image_size // config.patch_size) ** 2
-    if config.tokens_per_example is not None and config.tokens_per_example > patches:
-        raise UserError(
-            f"--tokens-per-example must be at most the {patches} patches of an image for {arch}, "
-            f"got {config.tokens_per_example}"
-        )
-    return entry
-
-
-def load_network(entry: Published, config: Config) -> Network:
-    """The network with its weights. Raises WeightsError when there are none that fit."""
-
-    def create() -> nnx.Module:
-        return models.create(
-            entry.arch,
-            rngs=nnx.Rngs(config.seed),
-            image_size=entry.image_size,
-            patch_size=VIT_PATCH,
-            channels=3,
-            classes=1000,
-            dtype=jnp.dtype(config.dtype),
-        )
-
-    if config.weights == "random":
-        return Network(entry.arch, entry, on_pixels(create(), entry), RANDOM, None)
-    if config.weights == "hub":
-        print(f"fetching {entry.repository}, unless it was before", file=sys.stderr, flush=True)
-        path, name = fetch(entry), entry.repository
-    else:
-        path = Path(config.weights)
-        name = path.name
-    model = load_pretrained(nnx.eval_shape(create), path)
-    digest = hashlib.sha256()
-    for part in weight_files(path):
-        with part.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)
-    return Network(entry.arch, entry, on_pixels(model, entry), name, digest.hexdigest())
+    return {
+        "final": [line for network in networks for line in totals(network, config, record)],
+        "data": {"source": config.data, "split": config.split, "labelled": images.labelled},
+    }
 
 
 def measure(network: Network, images: Images, config: Config, record: RunRecord) -> None:
@@ -318,7 +256,7 @@ def totals(network: Network, config: Config, record: RunRecord) -> list[dict[str
                 "sensitivity_interval": estimate.interval(),
                 "sensitivity_per_token": by_token / np.where(draws, draws, np.nan),
                 "forward_passes": sum(line["forward_passes"] for line in lines),
-                "paper": PAPER.get(network.arch) if known else None,
+                "paper": printed(PLACES, LABELS[network.arch], "sensitivity") if known else None,
             }
         )
     return found

@@ -1,13 +1,13 @@
 """Redraw the figures of finished runs from their records: python -m experiments.redraw RUN ..."""
 
 import dataclasses
-import importlib
 from pathlib import Path
 
 import tyro
 
 from experiments.run.cli import UserError, run
 from experiments.run.record import RunRecord
+from experiments.run.reports import REPORTS, report_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +25,10 @@ def main(config: Config) -> None:
     for directory in config.runs:
         record = RunRecord(directory)
         experiment = record.read("config.json").get("experiment")
-        known = [path.stem for path in Path(__file__).parent.glob("*.py")]
-        module = (
-            importlib.import_module(f"experiments.{experiment}") if experiment in known else None
-        )
-        if not hasattr(module, "draw"):
+        if not isinstance(experiment, str) or experiment not in REPORTS:
             raise UserError(f"{directory} names no experiment that is known here: {experiment!r}")
         try:
-            module.draw(record)
+            report_of(experiment).draw(record)
         except KeyError as error:
             raise UserError(f"the record in {directory} is damaged: it lacks {error}") from None
         print(f"redrew {directory}")

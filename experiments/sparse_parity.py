@@ -6,26 +6,27 @@ the Fourier weight of the learned sign on the parity itself.
 """
 
 import dataclasses
-import functools
-import time
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 from jax import Array
 
 import jaxsens
-from experiments.run import report
-from experiments.run.cli import Common, UserError, run
+from experiments.run.cli import UserError, run
+from experiments.run.experiment import conduct
+from experiments.run.measure import Measure, sensitivity
+from experiments.run.options import Run, check_seed
 from experiments.run.record import RunRecord
-from experiments.run.training import Schedule, train_and_measure
+from experiments.run.training import Schedule, finals, train_and_measure
 from jaxsens import boolean
 from jaxsens.data.algorithmic import sparse_parity
-from jaxsens.losses import logistic
+from jaxsens.losses import logistic, plain
 from jaxsens.measures.fourier import fourier_weight
 from jaxsens.models.bit_transformer import READOUTS, BitTransformer
 from jaxsens.training import Trainer
@@ -68,8 +69,8 @@ class Setting:
                 f"--setting {text} needs 1 <= batch <= training points, a width that 4 heads "
                 "divide, and a seed of 0 or more"
             )
-        if not setting.learning_rate > 0:
-            raise UserError(f"--setting {text} needs a learning rate greater than 0")
+        if not 0 < setting.learning_rate < math.inf:
+            raise UserError(f"--setting {text} needs a finite learning rate greater than 0")
         return setting
 
     @property
@@ -80,11 +81,9 @@ class Setting:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Common):
+class Config(Run):
     """Train transformers on sparse parities and record sensitivity and Fourier weight."""
 
-    data: tyro.conf.Suppress[tyro.conf.Fixed[str]] = "generated"
-    seeds: tyro.conf.Suppress[tyro.conf.Fixed[int]] = 1
     seed: int = 0
     """Seed of the data: points and relevant bits, the same for all settings."""
     setting: tuple[str, ...] = PAPER
@@ -115,10 +114,21 @@ class Config(Common):
     """Uniform points for sensitivity (one random bit of each, in training) and Fourier weight."""
     final_samples: int = 2000
     """Uniform points for the final sensitivity, with every bit flipped in turn."""
+    SMALLEST: ClassVar[Mapping[str, Any]] = {
+        "setting": ("400,50,16,3e-3,0", "400,50,16,3e-3,1"),
+        "bits": 8,
+        "relevant": 2,
+        "epochs": 6,
+        "save_every": 2,
+        "test": 200,
+        "samples": 200,
+        "final_samples": 100,
+    }
 
     def check(self) -> None:
         """Raise UserError for options that cannot be right."""
         super().check()
+        check_seed(self.seed)
         if not self.setting:
             raise UserError("--setting needs at least one setting")
         if not 1 <= self.relevant < self.bits:
@@ -128,10 +138,7 @@ class Config(Common):
         self.require_counts("epochs", "every", "test", "final_samples")
         if self.samples < 2:
             raise UserError(f"--samples must be at least 2, got {self.samples}")
-        if self.save_every < 1 or self.save_every % self.every:
-            raise UserError(
-                f"--save-every must be a multiple of --every ({self.every}), got {self.save_every}"
-            )
+        self.require_multiples("every", "save_every")
         if self.bits_per_token < 1 or self.bits % self.bits_per_token:
             raise UserError(
                 f"--bits-per-token must divide --bits ({self.bits}), got {self.bits_per_token}"
@@ -141,40 +148,32 @@ class Config(Common):
         self.require_positive("gain")
         if self.readout not in READOUTS:
             raise UserError(f"--readout must be {' or '.join(READOUTS)}, got {self.readout}")
+        settings = [Setting.parse(text) for text in self.setting]
+        if len(set(settings)) < len(settings):
+            raise UserError("--setting names a setting twice")
 
 
 def main(config: Config) -> None:
     """Train, measure, and leave a run record with its figure."""
-    config.check()
-    if config.smoke:
-        config = dataclasses.replace(
-            config,
-            setting=("400,50,16,3e-3,0", "400,50,16,3e-3,1"),
-            bits=8,
-            relevant=2,
-            epochs=6,
-            save_every=2,
-            test=200,
-            samples=200,
-            final_samples=100,
-        )
-    settings = [Setting.parse(text) for text in config.setting]
-    if len(set(settings)) < len(settings):
-        raise UserError("--setting names a setting twice")
-    record = RunRecord.create("sparse_parity", config, out=config.out, resume=config.resume)
-    print(f"record in {record.directory}")
-    started = time.monotonic()
+    conduct("sparse_parity", config, load=load, work=work)
+
+
+def load(config: Config) -> tuple[dict[str, list[Setting]], str]:
+    """The settings by name: those that differ in nothing but the seed are trained together."""
+    groups: dict[str, list[Setting]] = {}
+    for setting in map(Setting.parse, config.setting):
+        groups.setdefault(setting.name, []).append(setting)
+    return groups, f"training {len(config.setting)} networks on {config.bits} bits"
+
+
+def work(config: Config, groups: dict[str, list[Setting]], record: RunRecord) -> dict[str, Any]:
+    """Train one group after the other."""
     points_key = jax.random.key(config.seed + 1)
     points = np.asarray(
         jax.random.rademacher(points_key, (max(config.samples, config.final_samples), config.bits))
     ).astype(np.float32)
-    finals: list[dict[str, Any]] = []
-    for name in dict.fromkeys(setting.name for setting in settings):
-        group = [setting for setting in settings if setting.name == name]
-        finals += train_together(config, group, points, record)
-    record.finish({"final": finals}, seconds=time.monotonic() - started)
-    draw(record)
-    print(summary(record))
+    trained = [train_together(config, group, points, record) for group in groups.values()]
+    return {"final": [line for lines in trained for line in lines]}
 
 
 def train_together(
@@ -193,40 +192,30 @@ def train_together(
         [build(config, setting) for setting in group],
         optax.adam(shared.learning_rate),
         batch_size=shared.batch,
-        loss=logistic,
+        loss=plain(logistic),
     )
     trained = train_and_measure(
         shared.name,
         trainer,
-        train,
-        test,
+        {"train": train, "test": test},
         seeds=seeds,
-        schedule=Schedule(
+        schedule=Schedule.epochs(
             config.epochs, config.every, shared.train // shared.batch, config.save_every
         ),
-        measures=[
-            functools.partial(measure, points=points[: config.samples], places=places, tokens=1)
-        ],
+        measures=measures(points[: config.samples], places, tokens=1),
         record=record,
         until=lambda lines: all(line["test_accuracy"] >= config.until for line in lines),
     )
-    finals = []
-    for seed, model in zip(seeds, trained, strict=True):
-        final = {**record.last(shared.name, seed), "relevant": places}
-        final |= measure(
-            model,
-            jax.random.key(seed),
-            points=points[: config.final_samples],
-            places=places,
-            tokens=None,
-        )
+    final = measures(points[: config.final_samples], places, tokens=None)
+    lines = finals(shared.name, trained, seeds=seeds, measures=final, record=record)
+    for line, model in zip(lines, trained, strict=True):
+        line["relevant"] = places
         if config.bits <= EXACT:
             table = boolean.evaluate(model, config.bits)
-            final["sensitivity_exact"] = float(boolean.normalised_sensitivity(table))
+            line["sensitivity_exact"] = float(boolean.normalised_sensitivity(table))
             target = np.asarray(boolean.parity(config.bits, places), float)
-            final["fourier_weight_exact"] = float(np.mean(np.asarray(table) * target) ** 2)
-        finals.append(final)
-    return finals
+            line["fourier_weight_exact"] = float(np.mean(np.asarray(table) * target) ** 2)
+    return lines
 
 
 def build(config: Config, setting: Setting) -> BitTransformer:
@@ -242,92 +231,34 @@ def build(config: Config, setting: Setting) -> BitTransformer:
     )
 
 
-def measure(
-    model: nnx.Module,
-    key: Array,
-    *,
-    points: np.ndarray,
-    places: tuple[int, ...],
-    tokens: int | None,
-) -> dict[str, float]:
-    """Sensitivity divided by d, and the weight on the parity, with standard errors."""
-    estimate = jaxsens.sensitivity(
-        model,
+def measures(
+    points: np.ndarray, places: tuple[int, ...], *, tokens: int | None
+) -> tuple[Measure, Measure]:
+    """Sensitivity divided by d, and the weight on the parity, with standard errors.
+
+    ``tokens`` random bits of each point are flipped, None for every one.
+    """
+    character = points[:, places].prod(1)
+    parts = np.array_split(points, len(points) // 500 + 1)
+
+    def weight(model: nnx.Module, key: Array) -> dict[str, float]:
+        signs = np.concatenate([np.asarray(_signs(model, part)) for part in parts])
+        value, stderr = fourier_weight(signs, character)
+        return {"": value, "stderr": stderr}
+
+    flipped = sensitivity(
+        "sensitivity",
         points,
-        key=key,
         tokens=jaxsens.Bits(),
         noise=jaxsens.Flip(),
         tokens_per_example=tokens,
     )
-    signs = np.concatenate(
-        [np.asarray(_signs(model, part)) for part in np.array_split(points, len(points) // 500 + 1)]
-    )
-    weight, stderr = fourier_weight(signs, points[:, places].prod(1))
-    return {
-        "sensitivity": estimate.value,
-        "sensitivity_stderr": estimate.stderr,
-        "fourier_weight": weight,
-        "fourier_weight_stderr": stderr,
-    }
+    return flipped, Measure("fourier_weight", weight)
 
 
 @jax.jit
 def _signs(model: BitTransformer, points: Array) -> Array:
     return jnp.sign(model(points))
-
-
-def summary(record: RunRecord) -> str:
-    """The table: setting, epochs, accuracies, sensitivity and Fourier weight ± standard error."""
-    config, rows = record.read("config.json"), []
-    for line in record.read("result.json")["final"]:
-        exact = line.get("sensitivity_exact")
-        rows.append(
-            [
-                f"{line['model']}, seed {line['seed']}",
-                str(line["epoch"]),
-                *[f"{100 * line[f'{part}_accuracy']:.2f}" for part in ("train", "test")],
-                f"{line['sensitivity']:.4f} ± {line['sensitivity_stderr']:.4f}"
-                + ("" if exact is None else f" (exact {exact:.4f})"),
-                f"{line['fourier_weight']:.3f} ± {line['fourier_weight_stderr']:.3f}",
-            ]
-        )
-    goal = config["relevant"] / config["bits"]
-    header = ["setting", "epochs", "train acc. %", "test acc. %"]
-    return report.table([*header, f"sensitivity (p/d = {goal:.4g})", "Fourier weight"], rows)
-
-
-def draw(record: RunRecord) -> None:
-    """Redraw the figure of a run from its record."""
-    config, lines = record.read("config.json"), record.read_metrics()
-    runs = list(dict.fromkeys((line["model"], line["seed"]) for line in lines))
-    fields = {
-        "test_accuracy": "test accuracy",
-        "sensitivity": "sensitivity / d",
-        "fourier_weight": "Fourier weight on the parity",
-    }
-    figure, panels = report.figure(3.2 * len(fields), 3.4, ncols=len(fields))
-    for panel, (field, title) in zip(panels, fields.items(), strict=True):
-        for i, (name, seed) in enumerate(runs):
-            epochs, values = report.curve(lines, field, model=name, seed=seed)
-            (drawn,) = panel.plot(epochs, values[0], color=f"C{i}", label=f"{name}, seed {seed}")
-            if f"{field}_stderr" in lines[0]:
-                _, errors = report.curve(lines, f"{field}_stderr", model=name, seed=seed)
-                panel.fill_between(
-                    epochs,
-                    values[0] - 1.96 * errors[0],
-                    values[0] + 1.96 * errors[0],
-                    color=drawn.get_color(),
-                    alpha=0.25,
-                    linewidth=0,
-                )
-        panel.set(xlabel="epoch", title=title)
-    panels[1].axhline(config["relevant"] / config["bits"], color="k", linewidth=0.8, linestyle=":")
-    panels[0].set_ylim(0.45, 1.02)
-    panels[1].set_ylim(bottom=0)
-    panels[2].set_ylim(-0.05, 1.05)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7)
-    report.save(figure, record.directory / "curves.png")
 
 
 if __name__ == "__main__":

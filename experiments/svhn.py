@@ -7,25 +7,25 @@ noise has variance 1. The paper finds the transformer less sensitive.
 import dataclasses
 
 from experiments.run.cli import run
-from experiments.vision import options as vision_options
+from experiments.vision import options, sweep
 from experiments.vision import run as vision
 from experiments.vision.options import Architecture, Task
-from experiments.vision.report import draw as draw
 
 TASK = Task(
     experiment="svhn",
     data="svhn",
     patch_size=4,
     variance=1.0,
+    places=("Fig. 19",),
     architectures={
-        "vit": Architecture("ViT-small", "vit", 0.1, {"mlp_dim": 512}, paper=0.0147),
-        "resnet18": Architecture("ResNet-18", "resnet18", 0.0015, paper=0.0516),
+        "vit": Architecture("ViT-small", "vit", 0.1, {"mlp_dim": 512}),
+        "resnet18": Architecture("ResNet-18", "resnet18", 0.0015),
     },
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision_options.Config):
+class Config(options.Config):
     """Train ViT-small and ResNet-18 on SVHN and measure their sensitivity.
 
     With --data embedded it trains them on photo-crops instead: which of ten photographs is a 32 x
@@ -38,7 +38,7 @@ class Config(vision_options.Config):
 
 def main(config: Config) -> None:
     """Train, measure, and leave a run record with its figures."""
-    vision.main(config, TASK)
+    vision.main(config, TASK, final=sweep.final)
 
 
 if __name__ == "__main__":

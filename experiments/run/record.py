@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from command import stops, streams
 from command.files import write_whole as write_whole
 from command.line import UserError
+from experiments.run import curve as curves
 from experiments.run import origin
 from experiments.run.folder import Folder, several_processes
 from experiments.run.folder import to_json as to_json
@@ -170,6 +173,10 @@ class RunRecord(Folder):
     def last(self, model: str, seed: int) -> dict[str, Any]:
         """The latest evaluation of one seed of a model."""
         return next(line for line in reversed(self.of_model(model)) if line["seed"] == seed)
+
+    def curve(self, field: str, **where: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Epochs (E,) and a field's values (S, E) of the lines that match: `curves.curve`."""
+        return curves.curve(self.read_metrics(), field, **where)
 
     def save(
         self, model: str, lines: Sequence[Mapping[str, Any]], state: Any, *, step: int

@@ -1,16 +1,16 @@
 """Tables and curves over seeds, from records alone."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.run.cli import UserError
-from experiments.run.record import write_whole
+from command.files import write_whole
+from experiments.run.curve import Lines as Lines
+from experiments.run.curve import curve as curve
 
-Lines = Sequence[Mapping[str, Any]]
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -38,21 +38,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-def curve(lines: Lines, field: str, **where: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs (E,) and the field's values (S, E) of the lines that match ``where``, a row a seed.
-
-    Raises UserError when no line does.
-    """
-    chosen = [line for line in lines if all(line[k] == v for k, v in where.items())]
-    if not chosen:
-        raise UserError(f"the record has no evaluations with {where or 'any values'}")
-    seeds = sorted({line["seed"] for line in chosen})
-    by_seed = [{line["epoch"]: line[field] for line in chosen if line["seed"] == s} for s in seeds]
-    epochs = sorted(set.intersection(*(set(values) for values in by_seed)))
-    values = [[np.nan if v[e] is None else v[e] for e in epochs] for v in by_seed]
-    return np.array(epochs), np.array(values, float)
 
 
 def draw_band(axes: Any, epochs: np.ndarray, values: np.ndarray, **style: Any) -> None:

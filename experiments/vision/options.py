@@ -2,42 +2,60 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
-from experiments.run.cli import Common, UserError
+import numpy as np
+
+from experiments.run.cli import UserError
+from experiments.run.options import Common
+from experiments.vision.interventions import INTERVENTIONS
+from jaxsens import Gaussian, Noise
+from jaxsens.data.split import Split
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """One row of the paper's table: a model, its widths, the rate of SGD and what was measured."""
+    """One row of the paper's table: a model, its widths and the rate of SGD."""
 
-    label: str
+    label: str  # what the paper calls it
     model: str
     learning_rate: float
     widths: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    paper: float | None = None  # final train sensitivity
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A data set with the paper's networks for it. ``variance`` is on pixels in [-1, 1]."""
+    """A data set with the paper's networks for it.
+
+    ``noises(config, train)`` names what a patch is replaced by, of which the first is the one that
+    models are compared by; by default Gaussian noise of the first --sigma2, or of ``variance``.
+    ``relabel`` makes the labels that are learned, in ``classes`` classes. Variances are on pixels
+    in [-1, 1].
+    """
 
     experiment: str
     data: str
     patch_size: int
-    variance: float
     architectures: Mapping[str, Architecture]
+    variance: float = 1.0
+    places: tuple[str, ...] = ()  # of its numbers, in `experiments.paper`
+    noises: Callable[[Any, Split], Mapping[str, Noise]] | None = None
+    relabel: Callable[[np.ndarray], np.ndarray] | None = None
+    classes: int | None = None
     whole_variance: float | None = None  # Table 4: noise on the whole image
-    paper_whole: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def named_noises(self, config: Any, train: Split) -> Mapping[str, Noise]:
+        """The noises by the fields of the record that they are measured for."""
+        if self.noises is not None:
+            return self.noises(config, train)
+        return {"sensitivity": Gaussian((config.sigma2 or (self.variance,))[0])}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Common):
-    """Options of the vision experiments; each experiment adds its own architectures."""
+class Training(Common):
+    """Options of every vision experiment; each adds which architectures, and its noise."""
 
-    arch: tuple[str, ...] = ("all",)
-    """Which networks; all for every one of them."""
     optimizer: tuple[Literal["sgd", "adam"], ...] = ("sgd",)
     """sgd, adam, or both to compare them. SGD has no momentum; Adam halves its rate every 8
     epochs."""
@@ -58,15 +76,14 @@ class Config(Common):
     augmentation: Literal["none", "crop", "crop-flip"] = "none"
     """Random crops from a border of 4 pixels, and mirror images, in training. The paper does not
     say that it used any."""
+    intervention: tuple[str, ...] = ("none",)
+    """What is done in training against sensitivity; several are trained one after the other."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the networks' arithmetic; parameters, losses and logits stay float32."""
     depth: tuple[int, ...] = ()
     """Other depths for the transformers; several are trained one after the other."""
     heads: tuple[int, ...] = ()
     """Other numbers of attention heads; several are trained one after the other."""
-    sigma2: tuple[float, ...] = ()
-    """Variances (not standard deviations) of the noise on a patch, on pixels in [-1, 1]. The
-    curve over epochs uses the first, the final measurement all. None given: the paper's."""
     sensitivity_examples: int | None = None
     """Training images to measure sensitivity on; None for 30 % of them."""
     repeats: int = 5
@@ -75,21 +92,73 @@ class Config(Common):
     """During training, measure this many random patches of each image, with one draw each."""
 
     def check(self) -> None:
-        """Raise UserError for options that cannot be right."""
         super().check()
         self.require_counts("epochs", "every", "batch_size", "repeats", "curve_tokens")
+        self.require_counts("examples", "test_examples", "sensitivity_examples")
         if not self.optimizer:
             raise UserError("--optimizer needs at least one of sgd and adam")
-        for name in ("arch", "depth", "heads", "sigma2", "optimizer"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise UserError(f"--{name} names a value twice: {' '.join(map(str, values))}")
+        if not self.intervention or not set(self.intervention) <= set(INTERVENTIONS):
+            raise UserError(
+                f"--intervention must be among {', '.join(INTERVENTIONS)}, got "
+                f"{' '.join(self.intervention)}"
+            )
+        self.require_distinct("depth", "heads", "optimizer", "intervention")
         for name in ("depth", "heads"):
             if any(value < 1 for value in getattr(self, name)):
                 raise UserError(f"--{name} must be at least 1, got {min(getattr(self, name))}")
-        self.require_positive("learning_rate", "sigma2")
+        self.require_positive("learning_rate")
         if not self.until > 0:
             raise UserError(f"--until must be greater than 0, got {self.until}")
+
+    def require_distinct(self, *names: str) -> None:
+        """Raise UserError for a value that is given twice."""
+        for name in names:
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise UserError(f"--{name} names a value twice: {' '.join(map(str, values))}")
+
+    def architectures(self, task: Task) -> list[str]:
+        """The names of the architectures that were asked for."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Training):
+    """Options of the experiments of Section 5; each experiment names its own architectures."""
+
+    arch: tuple[str, ...] = ("all",)
+    """Which networks; all for every one of them."""
+    sigma2: tuple[float, ...] = ()
+    """Variances (not standard deviations) of the noise on a patch, on pixels in [-1, 1]. The
+    curve over epochs uses the first, the final measurement all. None given: the paper's."""
+    tokens: Literal["patches", "scatter"] = "patches"
+    """scatter: measure beside patches what the published code measured: as many random pixels, the
+    same ones for all images, under noise whose standard deviation is --sigma2."""
+    SMALLEST: ClassVar[Mapping[str, Any]] = {
+        "epochs": 2,
+        "every": 1,
+        "examples": 40,
+        "test_examples": 40,  # as many, so that one program evaluates both
+        "batch_size": 20,
+        "sensitivity_examples": 4,
+        "repeats": 1,
+        "curve_tokens": 2,
+    }
+
+    def check(self) -> None:
+        super().check()
+        self.require_distinct("arch", "sigma2")
+        self.require_positive("sigma2")
+
+    def architectures(self, task: Task) -> list[str]:
+        known = task.architectures
+        if self.arch == ("all",):
+            return list(known)
+        if not (self.arch and set(self.arch) <= set(known)):
+            raise UserError(
+                f"--arch must be all, or some of {', '.join(known)}, got {' '.join(self.arch)}"
+            )
+        return list(self.arch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,17 +169,13 @@ class Variant:
     label: str  # in tables and figures
     arch: str
     optimizer: str
+    intervention: str
     widths: Mapping[str, Any]
 
 
-def variants(config: Config, task: Task) -> list[Variant]:
+def variants(config: Training, task: Task) -> list[Variant]:
     """Every network that the options ask for. Raises UserError where they do not fit together."""
-    known = task.architectures
-    if config.arch != ("all",) and not (config.arch and set(config.arch) <= set(known)):
-        raise UserError(
-            f"--arch must be all, or some of {', '.join(known)}, got {' '.join(config.arch)}"
-        )
-    names = list(known) if config.arch == ("all",) else list(config.arch)
+    known, names = task.architectures, config.architectures(task)
     found = []
     for option in ("depth", "heads"):
         for name in names if getattr(config, option) else ():
@@ -118,8 +183,12 @@ def variants(config: Config, task: Task) -> list[Variant]:
                 raise UserError(
                     f"--{option} is for transformers; {name} is none: name one with --arch"
                 )
-    for name, optimizer, depth, heads in itertools.product(
-        names, config.optimizer, config.depth or (None,), config.heads or (None,)
+    for name, optimizer, intervention, depth, heads in itertools.product(
+        names,
+        config.optimizer,
+        config.intervention,
+        config.depth or (None,),
+        config.heads or (None,),
     ):
         changes = {
             key: value for key, value in (("depth", depth), ("heads", heads)) if value is not None
@@ -127,12 +196,15 @@ def variants(config: Config, task: Task) -> list[Variant]:
         said = [f"{key} {value}" for key, value in changes.items()]
         if optimizer != "sgd":
             said.append("Adam")
+        if intervention != "none":
+            said.append(intervention)
         found.append(
             Variant(
                 " ".join([name, *said]),
                 ", ".join([known[name].label, *said]),
                 name,
                 optimizer,
+                intervention,
                 {**known[name].widths, **changes},
             )
         )

@@ -1,4 +1,4 @@
-"""The vision experiments of paper A, Section 5: what CIFAR-10, Fashion-MNIST and SVHN share.
+"""The vision experiments of paper A, Section 5: what CIFAR-10, Fashion-MNIST, SVHN, MNIST share.
 
 A `Task` is the paper's table of networks for one data set. Every network is trained alone by
 SGD (or Adam) and measured every few epochs; at the end comes the paper's protocol, every patch of
@@ -6,24 +6,27 @@ each measured training image replaced ``repeats`` times.
 """
 
 import dataclasses
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
 import jaxsens
+from experiments import paper
+from experiments.run import training
 from experiments.run.cli import UserError
 from experiments.run.data import check_batch, part_to_measure, subset
+from experiments.run.experiment import conduct
+from experiments.run.measure import Measure, sensitivity
 from experiments.run.record import RunRecord
-from experiments.run.training import Schedule, sensitivity_measure, train_and_measure
-from experiments.vision import report as vision_report
-from experiments.vision.options import Config, Task, Variant, variants
+from experiments.run.training import Schedule, train_and_measure
+from experiments.vision.interventions import INTERVENTIONS, METRICS
+from experiments.vision.options import Task, Training, Variant, variants
 from jaxsens import augment, models
 from jaxsens.data import load
+from jaxsens.data.split import Split
 from jaxsens.training import Trainer
 
 AUGMENTATIONS: dict[str, Callable[..., Any] | None] = {
@@ -33,142 +36,170 @@ AUGMENTATIONS: dict[str, Callable[..., Any] | None] = {
 }
 
 
-def main(config: Config, task: Task, *, whole_input: bool = False) -> None:
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """The images of a run, what of them is measured and how, and the networks that learn them."""
+
+    task: Task
+    variants: Sequence[Variant]
+    name: str
+    source: str
+    classes: int
+    train: Split
+    test: Split
+    measured: Any
+    noises: Mapping[str, jaxsens.Noise]
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """What is evaluated, by name."""
+        return {"train": self.train, "test": self.test}
+
+    def printed(self, config: Any, variant: Variant, quantity: str = "sensitivity") -> float | None:
+        """The paper's number, for its own network, noise and data alone."""
+        task, level = self.task, getattr(config, "sigma2", None) or (self.task.variance,)
+        own = (variant.name, level[0], self.name) == (variant.arch, task.variance, task.data)
+        label = task.architectures[variant.arch].label
+        return paper.printed(task.places, label, quantity) if own else None
+
+    def described(self) -> dict[str, Any]:
+        """What the record says of them."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "train": len(self.train.labels),
+            "test": len(self.test.labels),
+            "measured": len(self.measured),
+            "classes": self.classes,
+        }
+
+
+# final(config, images, variant) -> measures for the end of a network's training
+Final = Callable[[Any, Images, Variant], Sequence[Measure]]
+# extra(config, images) -> further parts of result.json
+Extra = Callable[[Any, Images], Mapping[str, Any]]
+
+
+def main(
+    config: Training, task: Task, *, final: Final, extra: Extra = lambda config, images: {}
+) -> None:
     """Train, measure, and leave a run record with its figures."""
-    config.check()
+
+    def work(config: Training, images: Images, record: RunRecord) -> dict[str, Any]:
+        finals = [
+            line
+            for variant in images.variants
+            for line in train(config, images, variant, record, final(config, images, variant))
+        ]
+        return {"data": images.described(), "final": finals, **extra(config, images)}
+
+    conduct(task.experiment, config, load=lambda config: load_images(config, task), work=work)
+
+
+def load_images(config: Training, task: Task) -> tuple[Images, str]:
+    """The images as the options ask, and the line that announces them. Raises UserError."""
     chosen = variants(config, task)
-    if config.smoke:
-        config = dataclasses.replace(
-            config,
-            epochs=2,
-            every=1,
-            examples=40,
-            test_examples=40,  # as many, so that one program evaluates both
-            batch_size=20,
-            sensitivity_examples=4,
-            repeats=1,
-            curve_tokens=2,
-        )
     data = load(task.data, config.data)
-    train = subset(data.train, config.examples, "--examples")
-    test = subset(data.test, config.test_examples, "--test-examples")
-    height, _, channels = train.inputs.shape[1:]
-    total, patches = len(train.labels), (height // task.patch_size) ** 2
+    parts = [data.train, data.test]
+    if task.relabel is not None:
+        parts = [part._replace(labels=task.relabel(part.labels)) for part in parts]
+    train = subset(parts[0], config.examples, "--examples")
+    test = subset(parts[1], config.test_examples, "--test-examples")
+    patches = (train.inputs.shape[1] // task.patch_size) ** 2
     check_batch(config.batch_size, train)
     if config.curve_tokens > patches:
         raise UserError(f"--curve-tokens must be at most {patches}, got {config.curve_tokens}")
-    measured = part_to_measure(train, config.sensitivity_examples)
-    sigma2 = config.sigma2 or (task.variance,)
-    tokens = jaxsens.Patches(task.patch_size)
-    # During training a few random patches an image give the smallest error for the passes they
-    # cost; the final measurement is the paper's protocol.
-    curve = sensitivity_measure(
-        "sensitivity",
-        measured,
-        tokens=tokens,
-        noise=jaxsens.Gaussian(sigma2[0]),
-        repeats=1,
-        tokens_per_example=config.curve_tokens,
+    images = Images(
+        task,
+        chosen,
+        data.name,
+        data.source,
+        task.classes or len(data.classes),
+        train,
+        test,
+        part_to_measure(train, config.sensitivity_examples),
+        task.named_noises(config, train),
     )
-    shape = {
-        "image_size": height,
-        "patch_size": task.patch_size,
-        "channels": channels,
-        "classes": len(data.classes),
-        "dtype": jnp.dtype(config.dtype),
-    }
+    line = f"training on {len(train.labels)} images of {data.name} from {data.source}"
+    return images, line
 
-    def build(variant: Variant, seed: int) -> nnx.Module:
-        architecture = task.architectures[variant.arch].model
-        return models.create(architecture, rngs=nnx.Rngs(seed), **shape, **variant.widths)
 
-    record = RunRecord.create(task.experiment, config, out=config.out, resume=config.resume)
-    described = {
-        "name": data.name,
-        "source": data.source,
-        "train": total,
-        "test": len(test.labels),
-        "measured": len(measured),
-        "classes": len(data.classes),
-    }
-    print(
-        f"training on {total} images of {data.name} from {data.source}; record in "
-        f"{record.directory}",
-        flush=True,
+def train(
+    config: Training,
+    images: Images,
+    variant: Variant,
+    record: RunRecord,
+    final: Sequence[Measure],
+) -> list[dict[str, Any]]:
+    """Train all seeds of one network; their last lines with the final measures."""
+    task, seeds = images.task, config.all_seeds()
+    intervention = INTERVENTIONS[variant.intervention]
+    steps = len(images.train.labels) // config.batch_size
+    rate = intervention.learning_rate or task.architectures[variant.arch].learning_rate
+    trainer = Trainer(
+        [build(config, images, variant, seed) for seed in seeds],
+        optimizer(variant.optimizer, config.learning_rate, rate, steps=steps),
+        batch_size=config.batch_size,
+        loss=intervention.loss(config, task),
+        metrics=METRICS,
+        augment=AUGMENTATIONS[config.augmentation],
     )
-    started = time.monotonic()
-    seeds = range(config.seed, config.seed + config.seeds)
-    steps = total // config.batch_size
-    finals: list[dict[str, Any]] = []
-    for variant in chosen:
-        rate = task.architectures[variant.arch].learning_rate
-        # The paper's number stands beside its own network, noise and data alone.
-        as_in_paper = (variant.name, sigma2[0], data.name) == (
-            variant.arch,
-            task.variance,
-            task.data,
+    trained = train_and_measure(
+        variant.name,
+        trainer,
+        images.splits,
+        data=intervention.data(config, task, images.train),
+        seeds=seeds,
+        schedule=Schedule.epochs(config.epochs, config.every, steps),
+        measures=during(config, images),
+        record=record,
+        until=lambda lines: all(line["train_accuracy"] >= config.until for line in lines),
+    )
+    found = training.finals(variant.name, trained, seeds=seeds, measures=final, record=record)
+    printed = images.printed(config, variant)
+    return [{**line, "label": variant.label, "paper": printed} for line in found]
+
+
+def build(config: Training, images: Images, variant: Variant, seed: int) -> nnx.Module:
+    """A network of the paper's table, in training mode."""
+    height, _, channels = images.train.inputs.shape[1:]
+    return models.create(
+        images.task.architectures[variant.arch].model,
+        rngs=nnx.Rngs(seed),
+        image_size=height,
+        patch_size=images.task.patch_size,
+        channels=channels,
+        classes=images.classes,
+        dtype=jnp.dtype(config.dtype),
+        **variant.widths,
+    )
+
+
+def during(config: Any, images: Images) -> list[Measure]:
+    """What is measured in training.
+
+    A few random patches an image give the smallest error for the passes they cost; the final
+    measurement is the paper's protocol.
+    """
+    settings = {"repeats": 1, "tokens_per_example": config.curve_tokens}
+    tokens = jaxsens.Patches(images.task.patch_size)
+    found = [
+        sensitivity(name, images.measured, tokens=tokens, noise=noise, **settings)
+        for name, noise in images.noises.items()
+    ]
+    if getattr(config, "tokens", "patches") == "scatter":
+        scatter, noise = scattered(images, (config.sigma2 or (images.task.variance,))[0])
+        found.append(
+            sensitivity(
+                "sensitivity_scatter", images.measured, tokens=scatter, noise=noise, **settings
+            )
         )
-        trained = train_and_measure(
-            variant.name,
-            Trainer(
-                [build(variant, seed) for seed in seeds],
-                optimizer(variant.optimizer, config.learning_rate, rate, steps=steps),
-                batch_size=config.batch_size,
-                augment=AUGMENTATIONS[config.augmentation],
-            ),
-            train,
-            test,
-            seeds=seeds,
-            schedule=Schedule(config.epochs, config.every, steps),
-            measures=[curve],
-            record=record,
-            until=lambda lines: all(line["train_accuracy"] >= config.until for line in lines),
-        )
-        for seed, model in zip(seeds, trained, strict=True):
-            final = dict(record.last(variant.name, seed))
-            final |= {
-                "label": variant.label,
-                "sweep": [
-                    {
-                        "sigma2": variance,
-                        **measure(
-                            model, measured, seed, tokens, jaxsens.Gaussian(variance), config
-                        ),
-                    }
-                    for variance in sigma2
-                ],
-                "paper": task.architectures[variant.arch].paper if as_in_paper else None,
-            }
-            if whole_input and task.whole_variance is not None:
-                noise = jaxsens.Gaussian(task.whole_variance)
-                final["whole"] = {
-                    "sigma2": task.whole_variance,
-                    **measure(model, measured, seed, jaxsens.Whole(), noise, config),
-                    "paper": task.paper_whole.get(variant.arch) if as_in_paper else None,
-                }
-            finals.append(final)
-    record.finish({"data": described, "final": finals}, seconds=time.monotonic() - started)
-    vision_report.draw(record)
-    print(vision_report.summary(record))
+    return found
 
 
-def measure(
-    model: nnx.Module,
-    images: Any,
-    seed: int,
-    tokens: jaxsens.Tokens,
-    noise: jaxsens.Gaussian,
-    config: Config,
-) -> dict[str, Any]:
-    """Sensitivity by the paper's protocol, with its standard error and the rate by token."""
-    estimate = jaxsens.sensitivity(
-        model, images, key=jax.random.key(seed), tokens=tokens, noise=noise, repeats=config.repeats
-    )
-    return {
-        "sensitivity": estimate.value,
-        "sensitivity_stderr": estimate.stderr,
-        "per_token": estimate.per_token,
-    }
+def scattered(images: Images, level: float) -> tuple[jaxsens.Scatter, jaxsens.Gaussian]:
+    """Token and noise of the published code, which takes its level as a standard deviation."""
+    return jaxsens.Scatter(images.task.patch_size), jaxsens.Gaussian(level**2)
 
 
 def optimizer(

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from witnesses.commands import execute, read, timeless
-from witnesses.small_imagenet import RUN, TINY, shrink, tree
+from witnesses.commands import execute, read
+from witnesses.small_imagenet import RUN, TINY, tree
 
 import jaxsens
-from experiments import imagenet, redraw
+from experiments import imagenet, paper
 from experiments.run import report
+from experiments.run.record import RunRecord
 from experiments.vision import imagenet_report
 from jaxsens import models
 from jaxsens.data.images.imagenet import open_images, square
@@ -25,13 +26,9 @@ FILES = {"config.json", "metrics.jsonl", "result.json", "imagenet.png"}
 pytestmark = pytest.mark.usefixtures("small")
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory, weights):
-    out = tmp_path_factory.mktemp("imagenet") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
-        assert execute(imagenet, *RUN, "--weights", weights, "--out", out) == 0
-    return out
+@pytest.fixture
+def measured(finished):
+    return finished("imagenet")
 
 
 def network(path):
@@ -76,32 +73,13 @@ def test_the_totals_are_those_of_all_images_at_once(measured, weights):
         assert (final["examples"], final["variance"]) == (8, [15.0, 60.0][number])
         assert final["forward_passes"] == 2 * 8 * 13
         assert final["accuracy"] is None
-    assert {path.name for path in measured.iterdir()} == FILES
-    assert (measured / "imagenet.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_interrupted_run_resumes_to_the_same_result(
-    measured, weights, tmp_path, monkeypatch, capsys
-):
-    calls, original = [], jaxsens.sensitivity
-
-    def interrupted(*args, **settings):
-        calls.append(1)
-        if len(calls) == 4:  # in the middle of the second batch
-            raise KeyboardInterrupt
-        return original(*args, **settings)
-
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(jaxsens, "sensitivity", interrupted)
-        assert execute(imagenet, *RUN, "--weights", weights, "--out", out) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        f"interrupted; 3 images of vit-ti16 are recorded: go on with --resume --out {out}"
-    )
+def test_a_run_is_resumed_with_its_own_weights_alone(measured, weights, tmp_path, capsys):
     other = tmp_path / "tiny.npz"
     arrays = dict(np.load(weights))
     np.savez(other, **{**arrays, "head.bias": arrays["head.bias"] + 1})
-    again = (*RUN, "--out", out, "--resume")
+    again = (*RUN, "--out", measured, "--resume")
     shutil.copy(weights, tmp_path / "aside.npz")
     shutil.move(other, weights)
     try:
@@ -109,9 +87,6 @@ def test_an_interrupted_run_resumes_to_the_same_result(
     finally:
         shutil.move(tmp_path / "aside.npz", weights)
     assert "was measured with other weights or images" in capsys.readouterr().err
-    assert execute(imagenet, *again, "--weights", weights) == 0
-    assert timeless(read(out)) == timeless(read(measured))
-    assert (out / "imagenet.png").read_bytes() == (measured / "imagenet.png").read_bytes()
 
 
 def test_tokens_are_sampled_without_bias_in_the_counts(weights, tmp_path):
@@ -160,17 +135,8 @@ def test_accuracy_is_counted_where_there_are_labels(weights, tmp_path, capsys):
     assert "taught.npz" in table
 
 
-def test_figures_are_redrawn_from_the_record_alone(measured, tmp_path, monkeypatch, capsys):
-    for name in ("config.json", "metrics.jsonl", "result.json"):
-        shutil.copy(measured / name, tmp_path / name)
-    monkeypatch.setattr(imagenet, "open_images", None)  # no data, no network
-    monkeypatch.setattr(imagenet, "load_network", None)
-    assert execute(redraw, tmp_path) == 0
-    assert capsys.readouterr() == (f"redrew {tmp_path}\n", "")
-    assert (tmp_path / "imagenet.png").read_bytes() == (measured / "imagenet.png").read_bytes()
-    (tmp_path / "result.json").write_text("{}")
-    assert execute(redraw, tmp_path) == 2
-    assert "is damaged: it lacks 'final'" in capsys.readouterr().err
+# A number that no paper prints, of the small network.
+PRINTED = (paper.Claim("A", "Section 5", "ViT-Ti/16", "sensitivity", 0.1234, "none"),)
 
 
 def texts(directory, monkeypatch):
@@ -178,7 +144,7 @@ def texts(directory, monkeypatch):
     drawn = []
     with monkeypatch.context() as patch:
         patch.setattr(report, "save", lambda figure, path: drawn.append(figure))
-        imagenet_report.draw(imagenet.RunRecord(directory))
+        imagenet_report.draw(RunRecord(directory))
     (figure,) = drawn
     figure.canvas.draw()
     from matplotlib.text import Text
@@ -187,7 +153,7 @@ def texts(directory, monkeypatch):
 
 
 def test_random_weights_never_pass_for_pretrained_ones(measured, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(imagenet.PAPER, "vit-ti16", 0.1234)
+    monkeypatch.setattr(paper, "CLAIMS", PRINTED)
     out = tmp_path / "run"
     assert execute(imagenet, "--smoke", "--arch", "vit-ti16", "--out", out) == 0
     table = capsys.readouterr().out
@@ -210,9 +176,9 @@ def test_random_weights_never_pass_for_pretrained_ones(measured, tmp_path, monke
 def test_the_papers_numbers_stand_beside_its_own_setting_only(
     measured, tmp_path, monkeypatch, name, patch, wanted
 ):
-    monkeypatch.setitem(imagenet.PAPER, "vit-ti16", 0.1234)
-    record = imagenet.RunRecord(tmp_path)
-    record.lines = imagenet.RunRecord(measured).read_metrics()
+    monkeypatch.setattr(paper, "CLAIMS", PRINTED)
+    record = RunRecord(tmp_path)
+    record.lines = RunRecord(measured).read_metrics()
     config = imagenet.Config(variance=(15.0, 60.0), repeats=3, patch_size=patch)
     network = imagenet.Network("vit-ti16", TINY, None, name, None)
     final = imagenet.totals(network, config, record)

@@ -11,62 +11,6 @@ from experiments import imagenet
 pytestmark = pytest.mark.usefixtures("small")
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--arch", "vit"], "--arch must be vit-l16, convnextv2-tiny, vit-ti16, convnextv2-atto"),
-        (["--seeds", "2"], "--seeds must be 1, got 2: nothing is trained here"),
-        (["--seed", "-1"], "--seed must lie between 0 and"),
-        *(([f"--{name}", "0"], f"--{name} must be at least 1, got 0")
-          for name in ("repeats", "patch-size", "batch-size", "tokens-per-example")),
-        *((["--variance", value], "--variance must be finite and greater than 0, got")
-          for value in ("0", "-1", "nan", "inf")),
-        (["--variance", "1", "2", "1"], "--variance must be numbers that differ"),
-        (["--variance"], "--variance"),
-        (["--patch-size", "15"], "--patch-size must divide the 32 pixels of vit-ti16, got 15"),
-        (["--tokens-per-example", "5"], "must be at most the 4 patches of an image for vit-ti16"),
-        (["--image-size", "224"], "weights of vit-ti16 are published for images of 32, not 224"),
-        (["--examples", "1"], "--examples must lie between 2 and 10, the number of images, got 1"),
-        (["--examples", "11"], "--examples must lie between 2 and 10, the number of images, got"),
-        (["--weights", "none.npz"], "there is no weights file none.npz"),
-        (["--weights", "foreign/notes.txt"], "is no weights file: expected a name that ends in"),
-        (["--weights", "w.pth"], "w.pth is a pickle, which may run any code"),
-        (["--weights", "cut.npz"], "cut.npz is no whole .npz file"),
-        (["--weights", "x.npz", "--arch", "all"], "--weights PATH is of one network: name it with"),
-        (["--smoke", "--weights", "x.npz", "--arch", "vit-ti16"], "--smoke measures random"),
-        (["--data", "nowhere"], "there is no file or directory nowhere"),
-        (["--data", "few.zip", "--split", "val"], "few.zip has not all classes in val (3 folders)"),
-        (["--data", "few.zip"], "few.zip holds no train/"),
-        (["--dtype", "float16"], "--dtype"),
-        (["--resume"], "--resume needs --out"),
-        (["--resume", "--out", "foreign"], "foreign holds no run"),
-        (["--out", "foreign"], "foreign exists; choose another --out, or --resume"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_is_one_line_and_writes_nothing(
-    tmp_path, monkeypatch, capsys, args, message
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "notes.txt").write_text("mine")
-    (tmp_path / "w.pth").write_text("")
-    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
-    tree(tmp_path / "few.zip", count=3)
-    before = sorted(tmp_path.rglob("*"))
-    if args[:1] in (["--resume"], ["--out"]):  # the record comes last; spare it the network
-        monkeypatch.setattr(imagenet, "load_network", lambda entry, config: None)
-    base = ("--arch", "vit-ti16", "--data", "embedded", "--examples", "5", "--weights", "random")
-    if args[0] == "--smoke":
-        base = ()
-    assert execute(imagenet, *base, *args) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    (line,) = err.splitlines()
-    assert line.startswith("error: ")
-    assert message in line
-    assert sorted(tmp_path.rglob("*")) == before
-
-
 def test_the_hub_without_a_network_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -11,8 +11,9 @@ import pytest
 from flax import nnx
 
 from experiments.run.cli import UserError
+from experiments.run.measure import Measure, fields, sensitivity
 from experiments.run.record import RunRecord
-from experiments.run.training import Schedule, sensitivity_measure, train_and_measure
+from experiments.run.training import Schedule, finals, train_and_measure
 from jaxsens import Gaussian, Patches, checkpoints
 from jaxsens.training import Split, Trainer
 
@@ -45,7 +46,7 @@ TRAIN, TEST = split(40, 0), split(17, 1)
 TRAINER = Trainer(
     [Net(rngs=nnx.Rngs(seed)) for seed in SEEDS], optax.sgd(0.1, momentum=0.9), batch_size=10
 )
-MEASURE = sensitivity_measure(
+MEASURE = sensitivity(
     "sensitivity", TRAIN.inputs[:6], tokens=Patches(4), noise=Gaussian(1.0), repeats=1
 )
 
@@ -55,13 +56,11 @@ def train(directory, *, resume=False, every=2, save_every=None, **settings):
     models = train_and_measure(
         "net",
         TRAINER,
-        TRAIN,
-        TEST,
+        {"train": TRAIN, "test": TEST},
         seeds=SEEDS,
-        schedule=Schedule(EPOCHS, every, 4, save_every),
         measures=[MEASURE],
         record=record,
-        **settings,
+        **{"schedule": Schedule.epochs(EPOCHS, every, 4, save_every), **settings},
     )
     return record, models
 
@@ -109,8 +108,8 @@ def test_a_run_leaves_a_line_for_each_seed_and_evaluation(through):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("stop", [0, 4])
 def test_a_resumed_run_continues_to_the_same_numbers(through, tmp_path, stop, error):
-    def observe(epoch, models):
-        if epoch == stop:
+    def observe(step, models):
+        if step == 4 * stop:
             raise error
 
     with pytest.raises(error) as stopped:
@@ -149,8 +148,8 @@ def test_a_crash_between_lines_and_checkpoint_is_made_good(through, tmp_path, mo
 
 
 def test_saving_less_often_changes_no_number(through, tmp_path):
-    def observe(epoch, models):
-        if epoch == 6:
+    def observe(step, models):
+        if step == 24:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match="saved up to epoch 4 of net"):
@@ -182,7 +181,7 @@ def interruptible():
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_during_a_save_waits_for_its_end(through, tmp_path, monkeypatch):
     def save(directory, state, *, step):
-        if step == 4:
+        if step == 16:
             signal.raise_signal(signal.SIGINT)
         original(directory, state, step=step)
 
@@ -192,7 +191,7 @@ def test_ctrl_c_during_a_save_waits_for_its_end(through, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt, match="saved up to epoch 4 of net"):
             train(tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is handler
-    assert checkpoints.latest(tmp_path / "run" / "checkpoints" / "net") == 4
+    assert checkpoints.latest(tmp_path / "run" / "checkpoints" / "net") == 16
     record, _ = train(tmp_path / "run", resume=True)
     assert without_time(record) == without_time(through[0])
 
@@ -212,8 +211,8 @@ def test_until_ends_a_run_and_its_resumption(through, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_one_line(tmp_path):
-    def observe(epoch, models):
-        if epoch == 2:
+    def observe(step, models):
+        if step == 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -228,3 +227,56 @@ def test_a_run_that_exists_is_left_alone(through):
     with pytest.raises(UserError, match="exists"):
         train(through[0].directory)
     assert without_time(through[0]) == before
+
+
+def test_a_checkpoint_without_its_lines_is_not_gone_on_with(tmp_path):
+    def observe(step, models):
+        if step == 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", observe=observe)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-2]))
+    with pytest.raises(UserError, match="has none of step 8; start afresh"):
+        train(tmp_path / "run", resume=True)
+
+
+def test_evaluations_within_an_epoch_resume_to_the_same_numbers(tmp_path):
+    schedule = Schedule(10, 3, 4)
+    assert (schedule.unit, schedule.epoch(3), schedule.epoch(8)) == ("step", 0.75, 2)
+
+    def observe(step, models):
+        if step == 6:
+            raise KeyboardInterrupt
+
+    whole, _ = train(tmp_path / "whole", schedule=schedule)
+    lines = without_time(whole)
+    assert [line["step"] for line in lines[::2]] == [0, 3, 6, 9, 10]
+    assert [line["epoch"] for line in lines[::2]] == [0, 0.75, 1.5, 2.25, 2.5]
+    with pytest.raises(KeyboardInterrupt, match="saved up to step 3 of net"):
+        train(tmp_path / "run", schedule=schedule, observe=observe)
+    resumed, _ = train(tmp_path / "run", schedule=schedule, resume=True)
+    assert without_time(resumed) == lines
+    steps, values = whole.curve("sensitivity", at="step", model="net")
+    np.testing.assert_array_equal(steps, [0, 3, 6, 9, 10])
+    assert values.shape == (2, 5)
+
+
+def test_measures_are_named_once_and_may_be_arrays():
+    estimate = MEASURE.compute(TRAINER.models(TRAINER.initial)[0], jax.random.key(0))
+    assert fields("s", estimate, ("per_token",)).keys() == {"s", "s_stderr", "s_per_token"}
+    assert fields("s", {"": estimate, "one": 2.0}).keys() == {"s", "s_stderr", "s_one"}
+    assert fields("s", {"at": {"x": 1}}) == {"s_at": {"x": 1}}
+    assert fields("s", 3.5) == {"s": 3.5}
+
+
+def test_final_measures_take_the_place_of_the_last_line(through):
+    record, models = through
+    norm = Measure("norm", lambda model, key: {"layers": np.array([1.0, 2.0]), "": key})
+    lines = finals("net", models, seeds=SEEDS, measures=[MEASURE, norm], record=record)
+    for seed, line, last in zip(SEEDS, lines, record.read_metrics()[-2:], strict=True):
+        assert line["seed"] == last["seed"] == seed
+        assert line["test_loss"] == last["test_loss"]
+        assert line["norm"] == jax.random.key(seed)  # whatever the model is called
+        np.testing.assert_array_equal(line["norm_layers"], [1, 2])

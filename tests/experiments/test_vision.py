@@ -1,7 +1,6 @@
 """The vision experiments: whole small runs, their resumption, figures, tables, and every error."""
 
 import json
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +8,11 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from witnesses.commands import execute, one_line, read, timeless
+from witnesses.commands import execute, read
 
 import jaxsens
-from experiments import cifar, fashion_mnist, redraw, svhn
+from experiments import cifar, fashion_mnist, svhn
+from experiments.run.record import RunRecord
 from experiments.vision import options as vision_options
 from experiments.vision import report as vision_report
 from experiments.vision import run as vision
@@ -22,41 +22,12 @@ from jaxsens.data import load
 MLPS = ("--smoke", "--arch", "mlp", "--sigma2", "5", "0.5", "--seeds", "2")
 
 
-def write_images(path, size, channels):
-    """Images whose brightness gives their class away."""
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for part, count in (("train", 60), ("test", 40)):
-        labels = np.arange(count) % 10
-        images = (
-            rng.integers(0, 25, (count, size, size, channels)) + 24 * labels[:, None, None, None]
-        )
-        arrays |= {f"{part}_images": images.astype(np.uint8), f"{part}_labels": labels}
-    np.savez(path, **arrays)
-    return path
-
-
-@pytest.fixture(scope="module")
-def grey(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("data") / "grey.npz", 28, 1)
-
-
-@pytest.fixture(scope="module")
-def colour(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("data") / "colour.npz", 32, 3)
-
-
-@pytest.fixture(scope="module")
-def mlps(grey, tmp_path_factory):
-    out = tmp_path_factory.mktemp("fashion") / "run"
-    assert execute(fashion_mnist, *MLPS, "--data", grey, "--out", out) == 0
-    return out
+@pytest.fixture
+def mlps(finished):
+    return finished("fashion_mnist")
 
 
 def test_the_record_of_a_run(mlps, grey):
-    figures = {"sensitivity.png", "dynamics.png", "variance.png"}
-    files = {"config.json", "metrics.jsonl", "result.json", "checkpoints", *figures}
-    assert {path.name for path in mlps.iterdir()} == files
     result, lines = read(mlps)
     assert [(line["epoch"], line["seed"]) for line in lines] == [
         (epoch, seed) for epoch in (0, 1, 2) for seed in (0, 1)
@@ -82,7 +53,7 @@ def test_the_final_measurement_is_the_library_s(mlps, grey):
         for seed in (0, 1)
     ]
     trainer = vision.Trainer(pair, vision.optimizer("sgd", None, 0.1, steps=2), batch_size=20)
-    state = checkpoints.restore(mlps / "checkpoints" / "mlp", trainer.initial, step=2)
+    state = checkpoints.restore(mlps / "checkpoints" / "mlp", trainer.initial, step=4)
     split = load("fashion-mnist", str(grey)).train
     for option in (40, 4):
         split = vision.subset(split, option, "")
@@ -96,30 +67,6 @@ def test_the_final_measurement_is_the_library_s(mlps, grey):
             repeats=1,
         )
         assert estimate.value == result["final"][seed]["sweep"][1]["sensitivity"]
-
-
-def test_figures_are_redrawn_from_the_record_alone(mlps, tmp_path, monkeypatch):
-    for name in ("config.json", "metrics.jsonl", "result.json"):
-        shutil.copy(mlps / name, tmp_path / name)
-    monkeypatch.setattr(vision, "load", None)
-    monkeypatch.setattr(vision, "Trainer", None)
-    assert execute(redraw, tmp_path) == 0
-    for figure in ("sensitivity.png", "dynamics.png", "variance.png"):
-        assert (tmp_path / figure).read_bytes() == (mlps / figure).read_bytes()
-
-
-def test_an_interrupted_run_resumes_to_the_same_result(mlps, grey, tmp_path, monkeypatch):
-    def save(directory, state, *, step):
-        if step == 2:
-            raise KeyboardInterrupt
-        original(directory, state, step=step)
-
-    original, out = checkpoints.save, tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "save", save)
-        assert execute(fashion_mnist, *MLPS, "--data", grey, "--out", out) == 130
-    assert execute(fashion_mnist, *MLPS, "--data", grey, "--out", out, "--resume") == 0
-    assert timeless(read(out)) == timeless(read(mlps))
 
 
 @pytest.mark.slow
@@ -210,51 +157,8 @@ def test_sensitivity_at_equal_accuracy_is_read_between_two_evaluations():
     assert vision_report.at_accuracy(second, 0.7)[0]["sensitivity"] == 0.5
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--arch", "gpt"], "--arch must be all, or some of vit, vit-simple, convmixer, resnet18"),
-        (["--arch", "vit", "all"], "densenet121, got vit all"),
-        (["--arch"], "--arch must be all, or some of"),
-        (["--arch", "vit", "vit"], "--arch names a value twice: vit vit"),
-        (["--optimizer", "lion"], "lion"),
-        (["--optimizer"], "--optimizer needs at least one"),
-        (["--optimizer", "sgd", "sgd"], "--optimizer names a value twice: sgd sgd"),
-        (["--arch", "resnet18", "--depth", "4"], "--depth is for transformers; resnet18 is none"),
-        (["--heads", "4"], "--heads is for transformers; convmixer is none: name one with --arch"),
-        (["--arch", "vit", "--heads", "0"], "--heads must be at least 1, got 0"),
-        (["--arch", "vit", "--depth", "2", "2"], "--depth names a value twice: 2 2"),
-        (["--sigma2", "0"], "--sigma2 must be finite and greater than 0, got 0.0"),
-        (["--sigma2", "1", "nan"], "--sigma2 must be finite and greater than 0, got nan"),
-        (["--learning-rate", "-1"], "--learning-rate must be finite and greater than 0, got -1.0"),
-        (["--until", "0"], "--until must be greater than 0, got 0.0"),
-        (["--epochs", "0"], "--epochs must be at least 1, got 0"),
-        (["--dtype", "float16"], "float16"),
-        (["--augmentation", "mixup"], "mixup"),
-        (["--batch-size", "61"], "--batch-size must be at most 60, the number of training images"),
-        (["--curve-tokens", "65", "--batch-size", "9"], "--curve-tokens must be at most 64"),
-        (["--examples", "61"], "--examples must lie between 1 and 60, got 61"),
-        (["--test-examples", "41"], "--test-examples must lie between 1 and 40, got 41"),
-        (["--examples", "4", "--batch-size", "2"], "sensitivity needs at least 2 images"),
-        (["--data", "nowhere"], "nowhere"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_is_one_line_and_writes_nothing(
-    colour, tmp_path, monkeypatch, capsys, args, message
-):
-    monkeypatch.chdir(tmp_path)
-    assert message in one_line(cifar, "--data", colour, *args, capsys=capsys)
-    assert not list(tmp_path.iterdir())
-
-
-def test_images_of_another_size_are_one_line(grey, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    one_line(svhn, "--data", grey, capsys=capsys)
-    assert not list(tmp_path.iterdir())
-
-
 def test_the_table_names_the_data_and_the_paper(mlps):
-    text = vision_report.summary(vision.RunRecord(mlps))
+    text = vision_report.summary(RunRecord(mlps))
     first, header, _, row = text.splitlines()
     assert first.startswith("fashion-mnist: 40 training and 40 test images; sensitivity on 4")
     assert header.split("  ")[-1] == "paper"

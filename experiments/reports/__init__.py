@@ -1,0 +1,1 @@
+"""Tables and figures of single experiments, from run records alone."""

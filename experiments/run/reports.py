@@ -1,0 +1,22 @@
+"""Which module draws the record of which experiment: a line for each experiment."""
+
+import importlib
+from typing import Any
+
+# Modules with draw(record), which writes the figures, and summary(record), the text of the table.
+# They read records, and import neither training nor models.
+REPORTS = {
+    "cifar": "experiments.vision.report",
+    "fashion_mnist": "experiments.vision.report",
+    "grokking": "experiments.reports.grokking",
+    "imagenet": "experiments.vision.imagenet_report",
+    "mnist": "experiments.vision.mnist_report",
+    "sparse_parity": "experiments.reports.sparse_parity",
+    "svhn": "experiments.vision.report",
+    "synthetic": "experiments.reports.synthetic",
+}
+
+
+def report_of(experiment: str) -> Any:
+    """The module that draws an experiment's records. Raises KeyError for one that is not known."""
+    return importlib.import_module(REPORTS[experiment])

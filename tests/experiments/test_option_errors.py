@@ -1,0 +1,190 @@
+"""What cannot be is one line and exit 2, before anything is written: every experiment's options."""
+
+import pytest
+from witnesses import small_runs
+from witnesses.commands import execute, one_line
+
+from experiments import svhn
+
+POSITIVE = "must be finite and greater than 0, got"
+ERRORS = {
+    "mnist": [
+        ("--nonsense 1", "--nonsense"),
+        ("--epochs ten", "--epochs"),
+        ("--epochs 0", "--epochs must be at least 1, got 0"),
+        ("--smoke --epochs 0", "--epochs must be at least 1, got 0"),
+        ("--every -1", "--every must be at least 1, got -1"),
+        ("--seeds 0", "--seeds must be at least 1, got 0"),
+        ("--seed -1", "--seed must lie between 0 and"),
+        ("--seed 4294967296", "--seed must lie between 0 and"),
+        ("--batch-size 0", "--batch-size must be at least 1, got 0"),
+        ("--batch-size 4001", "--batch-size must be at most 4000, the number of training images"),
+        ("--repeats 0", "--repeats must be at least 1, got 0"),
+        ("--curve-tokens 0", "--curve-tokens must be at least 1, got 0"),
+        ("--curve-tokens 17", "--curve-tokens must be at most 16, got 17"),
+        ("--arch cnn", "--arch must be vit, mlp or all, got cnn"),
+        *((f"--variance {v}", f"--variance {POSITIVE}") for v in ("0", "-1", "nan", "inf")),
+        *((f"--learning-rate {v}", f"--learning-rate {POSITIVE}") for v in ("0", "nan", "inf")),
+        ("--examples 0", "--examples must be at least 1, got 0"),
+        ("--smoke --examples 0", "--examples must be at least 1, got 0"),
+        ("--examples 4001", "--examples must lie between 1 and 4000, got 4001"),
+        ("--sensitivity-examples 0", "--sensitivity-examples must be at least 1, got 0"),
+        ("--sensitivity-examples 1", "sensitivity needs at least 2 images for its standard"),
+        ("--examples 4 --batch-size 2", "sensitivity needs at least 2 images"),
+        ("--sensitivity-examples 4001", "--sensitivity-examples must lie between 1 and 4000"),
+        ("--data nowhere", "there is no file or directory nowhere"),
+        ("--data=", "holds no MNIST that can be read"),
+        ("--data foreign", "foreign holds no MNIST that can be read"),
+        ("--data foreign/notes.txt", "foreign/notes.txt holds no MNIST that can be read"),
+        ("--data cut", "cannot be read"),
+        ("--resume", "--resume needs --out"),
+        ("--resume --out foreign", "foreign holds no run"),
+        ("--out foreign", "foreign exists; choose another --out, or --resume"),
+        ("--out foreign/notes.txt/run", "cannot be written: Not a directory"),
+        (f"--out {'x' * 300}", "cannot be written: File name too long"),
+    ],
+    "cifar": [
+        ("--arch gpt", "--arch must be all, or some of vit, vit-simple, convmixer, resnet18"),
+        ("--arch vit all", "densenet121, got vit all"),
+        ("--arch", "--arch must be all, or some of"),
+        ("--arch vit vit", "--arch names a value twice: vit vit"),
+        ("--optimizer lion", "lion"),
+        ("--optimizer", "--optimizer needs at least one"),
+        ("--optimizer sgd sgd", "--optimizer names a value twice: sgd sgd"),
+        ("--intervention prayer", "--intervention must be among none"),
+        ("--tokens pixels", "--tokens"),
+        ("--arch resnet18 --depth 4", "--depth is for transformers; resnet18 is none"),
+        ("--heads 4", "--heads is for transformers; convmixer is none: name one with --arch"),
+        ("--arch vit --heads 0", "--heads must be at least 1, got 0"),
+        ("--arch vit --depth 2 2", "--depth names a value twice: 2 2"),
+        ("--sigma2 0", f"--sigma2 {POSITIVE} 0.0"),
+        ("--sigma2 1 nan", f"--sigma2 {POSITIVE} nan"),
+        ("--learning-rate -1", f"--learning-rate {POSITIVE} -1.0"),
+        ("--until 0", "--until must be greater than 0, got 0.0"),
+        ("--dtype float16", "float16"),
+        ("--augmentation mixup", "mixup"),
+        ("--batch-size 61", "--batch-size must be at most 60, the number of training images"),
+        ("--curve-tokens 65 --batch-size 9", "--curve-tokens must be at most 64"),
+        ("--examples 61", "--examples must lie between 1 and 60, got 61"),
+        ("--test-examples 41", "--test-examples must lie between 1 and 40, got 41"),
+        ("--data nowhere", "nowhere"),
+    ],
+    "synthetic": [
+        ("--setting 3,1,5", "four integers"),
+        ("--setting", "at least one setting"),
+        ("--setting 3,1,5,16 3,1,5,16", "each of them once"),
+        ("--setting 4,1,3,6", "n_s <= n_f"),
+        ("--vocabulary 10", "at least 2m"),
+        ("--vocabulary 0", "--vocabulary must be at least 1, got 0"),
+        ("--learning-rate 0", f"--learning-rate {POSITIVE}"),
+        ("--scale inf", f"--scale {POSITIVE}"),
+        ("--curve-tokens 51", "--curve-tokens must be at most 50"),
+        ("--examples 50", "--examples must be at least 2 and --batch-size"),
+        ("--data tfds", "--data"),
+    ],
+    "sparse_parity": [
+        ("--relevant 40", "--relevant must be at least 1 and below --bits (40), got 40"),
+        ("--setting 1,2", "--setting takes training points"),
+        ("--setting 10,20,32,1e-3,0", "needs 1 <= batch"),
+        ("--setting 10,5,30,1e-3,0", "4 heads"),
+        ("--setting 10,5,32,0,0", "learning rate greater than 0"),
+        ("--setting 10,5,32,inf,0", "a finite learning rate"),
+        ("--setting 10,5,32,1,0 10,5,32,1.0,0", "twice"),
+        ("--setting", "at least one"),
+        ("--bits-per-token 3", "--bits-per-token must divide"),
+        ("--readout last", "--readout must be cls or mean"),
+        ("--dropout 1", "--dropout must be in [0, 1), got 1"),
+        ("--gain -1", f"--gain {POSITIVE}"),
+        ("--samples 1", "--samples must be at least 2"),
+        ("--save-every 3 --every 2", "--save-every must be a multiple of --every (2), got 3"),
+        ("--seeds 2", "--seeds"),
+    ],
+    "grokking": [
+        ("--modulus 112", "odd prime"),
+        ("--modulus 112", "112 = 2 * 56"),
+        ("--modulus 2", "odd prime"),
+        ("--save-every 15", "--save-every must be a multiple of --every"),
+        ("--snapshot-every 0", "--snapshot-every must be a multiple"),
+        ("--epochs 0", "--epochs must be at least 1"),
+        ("--weight-decay -1", "--weight-decay must be finite and 0 or more"),
+        ("--variance inf", f"--variance {POSITIVE}"),
+        ("--learning-rate inf", f"--learning-rate {POSITIVE}"),
+        ("--beta2 1", "--beta2 must lie between"),
+        ("--data tfds", "--data"),
+    ],
+    "imagenet": [
+        ("--arch vit", "--arch must be vit-l16, convnextv2-tiny, vit-ti16, convnextv2-atto"),
+        ("--seed -1", "--seed must lie between 0 and"),
+        *((f"--{name} 0", f"--{name} must be at least 1, got 0")
+          for name in ("repeats", "patch-size", "batch-size", "tokens-per-example")),
+        *((f"--variance {v}", f"--variance {POSITIVE}") for v in ("0", "-1", "nan", "inf")),
+        ("--variance 1 2 1", "--variance must be numbers that differ"),
+        ("--variance", "--variance"),
+        ("--patch-size 15", "--patch-size must divide the 32 pixels of vit-ti16, got 15"),
+        ("--tokens-per-example 5", "must be at most the 4 patches of an image for vit-ti16"),
+        ("--image-size 224", "weights of vit-ti16 are published for images of 32, not 224"),
+        ("--examples 1", "--examples must lie between 2 and 10, the number of images, got 1"),
+        ("--examples 11", "--examples must lie between 2 and 10, the number of images, got"),
+        ("--weights none.npz", "there is no weights file none.npz"),
+        ("--weights foreign/notes.txt", "is no weights file: expected a name that ends in"),
+        ("--weights w.pth", "w.pth is a pickle, which may run any code"),
+        ("--weights cut.npz", "cut.npz is no whole .npz file"),
+        ("--weights x.npz --arch all", "--weights PATH is of one network: name it with"),
+        ("--data nowhere", "there is no file or directory nowhere"),
+        ("--data few.zip --split val", "few.zip has not all classes in val (3 folders)"),
+        ("--data few.zip", "few.zip holds no train/"),
+        ("--dtype float16", "--dtype"),
+    ],
+}  # fmt: skip
+BASE = {
+    "mnist": "--data embedded",
+    "cifar": "--data {colour}",
+    "imagenet": "--arch vit-ti16 --data embedded --examples 5 --weights random",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [(name, options, message) for name, rows in ERRORS.items() for options, message in rows],
+)
+def test_what_cannot_be_is_one_line_and_writes_nothing(
+    colour, tmp_path, monkeypatch, capsys, name, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "notes.txt").write_text("mine")
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b\x08")
+    if name == "imagenet":
+        (tmp_path / "w.pth").write_text("")
+        (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
+        small_runs.small_imagenet.tree(tmp_path / "few.zip", count=3)
+    before = sorted(tmp_path.rglob("*"))
+    words = [*BASE.get(name, "").format(colour=colour).split(), *options.split()]
+    with small_runs.surroundings(name):
+        assert message in one_line(small_runs.MODULES[name], *words, capsys=capsys)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("small")
+def test_a_smoke_run_of_pretrained_networks_takes_no_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ("--smoke", "--weights", "x.npz", "--arch", "vit-ti16")
+    assert "--smoke measures random" in one_line(
+        small_runs.MODULES["imagenet"], *words, capsys=capsys
+    )
+
+
+def test_images_of_another_size_are_one_line(grey, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    one_line(svhn, "--data", grey, capsys=capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["cifar", "grokking"])
+def test_help_groups_say_every_option_once(name, capsys):
+    assert execute(small_runs.MODULES[name], "--help") == 0
+    shown = capsys.readouterr().out
+    assert ("--data" in shown) == (name == "cifar")
+    for option in ("--out", "--smoke", "--resume", "--seeds", "--epochs"):
+        assert option in shown

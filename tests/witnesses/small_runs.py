@@ -1,0 +1,76 @@
+"""A small run of every experiment, by its command: seconds each, with every part at work."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from witnesses import small_imagenet
+
+from experiments import (
+    cifar,
+    fashion_mnist,
+    grokking,
+    imagenet,
+    mnist,
+    sparse_parity,
+    svhn,
+    synthetic,
+)
+
+MODULES = {
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "cifar": cifar,
+    "svhn": svhn,
+    "synthetic": synthetic,
+    "sparse_parity": sparse_parity,
+    "grokking": grokking,
+    "imagenet": imagenet,
+}
+ARGUMENTS = {
+    "mnist": "--data embedded --smoke --arch mlp",
+    "fashion_mnist": "--smoke --arch mlp --sigma2 5 0.5 --seeds 2 --data {grey}",
+    "synthetic": "--setting 3,1,5,16 --seeds 2 --epochs 20 --every 4 --repeats 1",
+    "sparse_parity": "--setting 300,50,8,1e-2,0 300,50,8,1e-2,1 --bits 6 --relevant 2 "
+    "--bits-per-token 2 --epochs 30 --every 5 --save-every 10 --test 200 --samples 500 "
+    "--final-samples 200",
+    "grokking": "--seeds 2 --epochs 12 --every 2 --save-every 4 --snapshot-every 4 --modulus 7 "
+    "--train-fraction 0.6",
+    "imagenet": f"{' '.join(small_imagenet.RUN)} --weights {{weights}}",
+}
+FIGURES = {
+    "mnist": {"curves.png", "measured.png"},
+    "fashion_mnist": {"sensitivity.png", "dynamics.png", "variance.png"},
+    "synthetic": {"curves.png"},
+    "sparse_parity": {"curves.png"},
+    "grokking": {"curves.png"},
+    "imagenet": {"imagenet.png"},
+}
+
+
+def arguments(name, **paths):
+    """The words of the command."""
+    return ARGUMENTS[name].format(**paths).split()
+
+
+@contextlib.contextmanager
+def surroundings(name):
+    """What the small run of an experiment needs to be small."""
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "imagenet":
+            small_imagenet.shrink(patch)
+        yield
+
+
+def write_images(path, size, channels):
+    """Images whose brightness gives their class away."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 60), ("test", 40)):
+        labels = np.arange(count) % 10
+        images = (
+            rng.integers(0, 25, (count, size, size, channels)) + 24 * labels[:, None, None, None]
+        )
+        arrays |= {f"{part}_images": images.astype(np.uint8), f"{part}_labels": labels}
+    np.savez(path, **arrays)
+    return path
