@@ -88,7 +88,7 @@ for name in sys.argv[1:]:
     report = report_of(record.read("config.json")["experiment"])
     report.draw(record)
     report.summary(record)
-print(*sorted({"jax", "flax", "optax", "orbax", "tyro"} & set(sys.modules)))
+print(*sorted({"jax", "flax", "optax", "orbax"} & set(sys.modules)))
 """
 
 
