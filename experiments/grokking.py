@@ -107,7 +107,7 @@ class Config(Run, Seeds):
 
 def main(config: Config) -> None:
     """Train, measure, and leave a run record with its figures."""
-    conduct("grokking", config, load=load, work=work)
+    conduct("grokking", config, load=load, work=work, arrays=lambda splits: splits)
 
 
 def load(config: Config) -> tuple[dict[str, Split], str]:

@@ -18,17 +18,19 @@ def conduct(
     *,
     load: Callable[[Config], tuple[Data, str]],
     work: Callable[[Config, Data, RunRecord], Mapping[str, Any]],
+    arrays: Callable[[Data], Any] = lambda data: None,
 ) -> None:
     """Run the experiment ``name``, and leave its record with the figures.
 
     ``load(config)`` gives the data and a line that says what is about to be done; whatever cannot
-    be right it refuses with UserError, for afterwards the record exists. ``work`` trains and
-    measures and returns what ``result.json`` holds. The report of the experiment, which is
+    be right it refuses with UserError, for afterwards the record exists. ``arrays(data)`` are those
+    that a resumed run must find as they were: nothing for data that are generated. ``work`` trains
+    and measures and returns what ``result.json`` holds. The report of the experiment, which is
     registered in `experiments.run.reports`, draws and prints from the record alone.
     """
     config = config.settled()
     data, line = load(config)
-    record = RunRecord.create(name, config, out=config.out, resume=config.resume)
+    record = RunRecord.create(name, config, out=config.out, resume=config.resume, data=arrays(data))
     print(f"{line}; record in {record.directory}", flush=True)
     started = time.monotonic()
     result = work(config, data, record)

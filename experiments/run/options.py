@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from command import options as stated
 from command.line import UserError
 
 
@@ -13,12 +14,13 @@ from command.line import UserError
 class Options:
     """What every group has: checks that raise UserError, and how a smoke run is made.
 
-    A group overrides ``check``, calling ``super().check()`` first, so that the groups of a
-    configuration are all checked, in the order of their inheritance.
+    What one option may be stands beside it (`command.options`). A group overrides ``check`` for the
+    rest, calling ``super().check()`` first, so that the groups of a configuration are all checked.
     """
 
     def check(self) -> None:
         """Raise UserError for options that cannot be right."""
+        stated.check(self)
 
     def require_counts(self, *names: str) -> None:
         """Raise UserError unless each of these options is at least 1, or None."""
@@ -62,6 +64,8 @@ class Run(Options):
     """The same code at the smallest size, in under a minute on two CPU cores."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
+    accept_changes: bool = False
+    """Resume although code, packages or platform are not those of the run; the record says so."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {}  # the options of a smoke run
 
     def settled(self) -> Self:

@@ -1,11 +1,8 @@
 """Train, measure, record and checkpoint: the loop of every experiment that trains a network."""
 
-import contextlib
 import dataclasses
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -13,11 +10,10 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from experiments.run.cli import UserError
 from experiments.run.measure import Measure, measured
 from experiments.run.progress import Progress
 from experiments.run.record import RunRecord
-from jaxsens import checkpoints, placement
+from jaxsens import placement
 from jaxsens.training import Data, Split, State, Trainer, fit
 
 # observe(step, models), the models of all seeds in inference mode
@@ -85,16 +81,8 @@ def train_and_measure(
     record that already has checkpoints of ``name`` is taken up where they end. Returns the final
     models, one a seed, in inference mode.
     """
-    directory = record.directory / "checkpoints" / name
-    step = checkpoints.latest(directory)
-    state = None if step is None else checkpoints.restore(directory, trainer.initial, step=step)
-    record.keep(lambda line: line["model"] != name or (step is not None and line["step"] <= step))
-    before = [line for line in record.lines if line["model"] == name]
-    if step is not None and (not before or before[-1]["step"] != step):
-        raise UserError(
-            f"{directory / str(step)} is no checkpoint of the evaluations in {record.directory}, "
-            f"which has none of step {step}; start afresh with another --out"
-        )
+    step, state = record.restore(name, trainer.initial) or (None, None)
+    before = record.of_model(name)
     spent = before[-1]["seconds"] if before else 0.0
     root_keys = [jax.random.key(seed) for seed in seeds]
     train_keys, measure_keys = (
@@ -129,10 +117,8 @@ def train_and_measure(
                     observe(done, trainer.models(current))
                 ended = until is not None and until(lines)
                 if done % save_every == 0 or done == schedule.steps or ended:
-                    with _uninterrupted():
-                        record.add(pending)
-                        checkpoints.save(directory, current, step=done)
-                        pending, saved = [], done
+                    record.save(name, pending, current, step=done)
+                    pending, saved = [], done
                 progress.update(schedule.count(done), _note(lines, splits, measures))
                 if ended:
                     break
@@ -203,19 +189,3 @@ def _note(
     names = [*(f"{part}_accuracy" for part in splits), *(measure.name for measure in measures[:1])]
     shown = {name: [line[name] for line in lines] for name in names if name in lines[0]}
     return "  ".join(f"{k} {np.mean(v):.4g}" for k, v in shown.items() if np.ndim(v) == 1)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end: a save cut short leaves threads that fill the terminal."""
-    usual, asked = signal.getsignal(signal.SIGINT), []
-    if threading.current_thread() is not threading.main_thread() or not callable(usual):
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda *details: asked.append(details))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-    if asked:
-        usual(*asked[0])

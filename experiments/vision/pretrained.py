@@ -12,6 +12,7 @@ from flax import nnx
 from experiments.run.cli import UserError
 from experiments.vision.imagenet_report import RANDOM
 from jaxsens import models
+from jaxsens.weights.files import weight_files
 from jaxsens.weights.hub import Published, fetch, on_pixels, published
 from jaxsens.weights.pretrained import load_pretrained
 
@@ -72,6 +73,8 @@ def load_network(entry: Published, config: Any) -> Network:
         path = Path(config.weights)
         name = path.name
     model = load_pretrained(nnx.eval_shape(create), path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Network(entry.arch, entry, on_pixels(model, entry), name, digest)
+    digest = hashlib.sha256()
+    for part in weight_files(path):
+        with part.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return Network(entry.arch, entry, on_pixels(model, entry), name, digest.hexdigest())

@@ -93,7 +93,13 @@ def main(
         ]
         return {"data": images.described(), "final": finals, **extra(config, images)}
 
-    conduct(task.experiment, config, load=lambda config: load_images(config, task), work=work)
+    conduct(
+        task.experiment,
+        config,
+        load=lambda config: load_images(config, task),
+        work=work,
+        arrays=lambda images: {"train": images.train, "test": images.test},
+    )
 
 
 def load_images(config: Training, task: Task) -> tuple[Images, str]:
