@@ -7,10 +7,10 @@ at once, as the published code does, and beside it to one number at a time, as i
 
 import dataclasses
 import functools
-import math
+import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,17 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 import jaxsens
+from command.files import write_whole
+from command.options import (
+    DRAWS,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    SHARE,
+    VARIANCE,
+    Count,
+    check_memory,
+)
 from experiments.run.cli import UserError, run
 from experiments.run.experiment import conduct
 from experiments.run.measure import Measure
@@ -45,27 +56,27 @@ class Config(Run, Seeds):
 
     seed: int = 42
     """First seed."""
-    seeds: int = 5
+    seeds: Annotated[int, Count(most=4096)] = 5
     """How many seeds to train together: seed, seed + 1, ... They share the training pairs."""
-    epochs: int = 20000
+    epochs: Annotated[int, Count()] = 20000
     """Epochs of training, each one step on all training pairs."""
-    every: int = 10
+    every: Annotated[int, Count()] = 10
     """Measure after this many epochs."""
-    save_every: int = 500
+    save_every: Annotated[int, Count(least=0)] = 500
     """Save a checkpoint after this many epochs; a multiple of --every."""
-    snapshot_every: int = 200
+    snapshot_every: Annotated[int, Count(least=0)] = 200
     """Keep the weights after this many epochs, for the Fourier measures; a multiple of --every."""
     modulus: int = 113
     """Add modulo this prime."""
-    train_fraction: float = 0.3
+    train_fraction: Annotated[float, SHARE] = 0.3
     """Share of all pairs that are for training."""
-    split_seed: int = 0
+    split_seed: Annotated[int, SEED] = 0
     """Seed of the split in training and test pairs."""
     residual: bool = False
     """The usual transformer, with residual connections; without them as in the authors' code."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, POSITIVE] = 1e-3
     """Step size of AdamW."""
-    weight_decay: float = 1.0
+    weight_decay: Annotated[float, NOT_NEGATIVE] = 1.0
     """Weight decay of AdamW, on every parameter."""
     start: Literal["published", "nanda"] = "published"
     """Initial weights: PyTorch's defaults with an embedding of N(0, 1), as in the published code,
@@ -73,9 +84,9 @@ class Config(Run, Seeds):
     beta2: float | None = None
     """Decay of AdamW's second moment; None for 0.999 (published) or 0.98 (nanda). The first
     moment's is 0.9."""
-    variance: float = 0.01
+    variance: Annotated[float, VARIANCE] = 0.01
     """Variance (not standard deviation) of the noise on a number's embedding."""
-    repeats: int = 1
+    repeats: Annotated[int, DRAWS] = 1
     """Fresh draws for each training pair (and each of its numbers), at each measurement."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {
         "epochs": 60,
@@ -89,8 +100,10 @@ class Config(Run, Seeds):
     def check(self) -> None:
         """Raise UserError for options that cannot be right."""
         super().check()
-        self.require_counts("epochs", "every", "repeats")
         self.require_multiples("every", "save_every", "snapshot_every")
+        check_memory(
+            4 * self.modulus**3, "--modulus", self.modulus, "the outputs for all pairs of numbers"
+        )
         factor = next((i for i in range(2, self.modulus) if self.modulus % i == 0), None)
         if self.modulus < 3 or factor is not None:
             raise UserError(
@@ -98,9 +111,6 @@ class Config(Run, Seeds):
                 f"equivalent only then), got {self.modulus}"
                 + (f" = {factor} * {self.modulus // factor}" if factor else "")
             )
-        self.require_positive("learning_rate", "variance")
-        if not 0 <= self.weight_decay < math.inf:
-            raise UserError(f"--weight-decay must be finite and 0 or more, got {self.weight_decay}")
         if self.beta2 is not None and not 0 < self.beta2 < 1:
             raise UserError(f"--beta2 must lie between 0 and 1, got {self.beta2}")
 
@@ -145,7 +155,7 @@ def work(config: Config, splits: dict[str, Split], record: RunRecord) -> dict[st
         ],
         record=record,
         observe=functools.partial(
-            keep_weights, directory=record.directory / "weights", every=config.snapshot_every
+            keep_weights, directory=record.directory / "weights", config=config
         ),
     )
     return {
@@ -192,12 +202,13 @@ def perturbed(
     return found
 
 
-def keep_weights(step: int, models: Any, *, directory: Path, every: int) -> None:
+def keep_weights(step: int, models: Any, *, directory: Path, config: Config) -> None:
     """Write the parameters of all seeds, (S, P), as ``directory/<epoch>.npy``; a step is one."""
-    if step % every == 0:
-        directory.mkdir(exist_ok=True)
+    if step % config.snapshot_every == 0 or step == config.epochs:
         flat = [ravel_pytree(nnx.state(model, nnx.Param))[0] for model in models]
-        np.save(directory / f"{step:06d}.npy", np.stack(flat))
+        content = io.BytesIO()
+        np.save(content, np.stack(flat))
+        write_whole(directory / f"{step:06d}.npy", content.getvalue())
 
 
 def fourier_progress(config: Config, record: RunRecord, train: np.ndarray) -> list[dict[str, Any]]:
@@ -226,12 +237,23 @@ def fourier_progress(config: Config, record: RunRecord, train: np.ndarray) -> li
                     "seed": config.seed + i,
                     "epoch": int(file.stem),
                     "frequencies": frequencies,
-                    "restricted_loss": progress.restricted_loss(logits, frequencies),
-                    "excluded_loss": progress.excluded_loss(logits, frequencies, train),
+                    **losses(logits, frequencies, train),
                     "embedding_gini": progress.gini(progress.embedding_power(embedding)),
                 }
             )
     return found
+
+
+def losses(
+    logits: np.ndarray, frequencies: tuple[int, ...], train: np.ndarray
+) -> dict[str, float | None]:
+    """Restricted and excluded loss; None where a network early in training has no key frequency."""
+    if not frequencies:
+        return {"restricted_loss": None, "excluded_loss": None}
+    return {
+        "restricted_loss": progress.restricted_loss(logits, frequencies),
+        "excluded_loss": progress.excluded_loss(logits, frequencies, train),
+    }
 
 
 @jax.jit

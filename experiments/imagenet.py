@@ -14,12 +14,13 @@ expectation for fewer. Neither has been run here on its published weights, for w
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import numpy as np
 
 import jaxsens
+from command.options import DRAWS, VARIANCE, Count
 from experiments.paper import printed
 from experiments.run.cli import UserError, run
 from experiments.run.experiment import conduct
@@ -49,7 +50,7 @@ class Config(Run, DataSource):
     """Where the weights come from: hub (published ones, downloaded on first use), the path of a
     .safetensors or .npz file (of a network whose images were scaled like those of the published
     one), or random, which says nothing about any trained network."""
-    image_size: int | None = None
+    image_size: Annotated[int | None, Count()] = None
     """Side of the square images, one that weights are published for: 224, or 384 for vit-l16 and
     convnextv2-tiny. None for the weights that come nearest to the paper's accuracy (384 for
     convnextv2-tiny, else 224)."""
@@ -58,20 +59,20 @@ class Config(Run, DataSource):
     split: str = "train"
     """Which images: train, as in the paper, or another split of the data, such as validation (tfds)
     or val (as image folders often call it)."""
-    examples: int = 20_000
+    examples: Annotated[int, Count()] = 20_000
     """Measure on this many images, a random choice by --seed."""
-    variance: tuple[float, ...] = (PAPER_VARIANCE,)
+    variance: Annotated[tuple[float, ...], VARIANCE] = (PAPER_VARIANCE,)
     """Variances (not standard deviations) of the Gaussian noise on a patch, on pixels in
     [-1, 1]; several for a curve. In the units that ConvNeXtV2 was trained in, 15 is about 75."""
-    repeats: int = 5
+    repeats: Annotated[int, DRAWS] = 5
     """Fresh draws for each patch."""
-    patch_size: int = 16
+    patch_size: Annotated[int, Count()] = 16
     """Side of a token, in pixels."""
-    tokens_per_example: int | None = None
+    tokens_per_example: Annotated[int | None, Count()] = None
     """Measure this many random patches of each image; None for all of them."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the networks' arithmetic; noise, parameters and logits stay float32."""
-    batch_size: int = 256
+    batch_size: Annotated[int, Count()] = 256
     """Forward passes at a time, which bounds the memory."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {
         "data": "embedded",
@@ -90,10 +91,8 @@ class Config(Run, DataSource):
             known = ", ".join((*PAPER, *SMALL))
             raise UserError(f"--arch must be {known} or all, got {self.arch}")
         check_seed(self.seed)
-        self.require_counts("repeats", "patch_size", "batch_size", "tokens_per_example")
         if not self.variance or len(set(self.variance)) < len(self.variance):
             raise UserError(f"--variance must be numbers that differ, got {self.variance}")
-        self.require_positive("variance")
         if self.weights not in ("hub", "random") and self.arch == "all":
             raise UserError("--weights PATH is of one network: name it with --arch")
         if self.smoke and (self.data, self.weights) not in (
@@ -108,7 +107,7 @@ class Config(Run, DataSource):
 
 def main(config: Config) -> None:
     """Measure, and leave a run record with its figure."""
-    conduct("imagenet", config, load=load, work=work)
+    conduct("imagenet", config, load=load, work=work, arrays=identity)
 
 
 def load(config: Config) -> tuple[tuple[list[Network], Images], str]:
@@ -138,6 +137,16 @@ def work(config: Config, data: tuple[list[Network], Images], record: RunRecord) 
         "final": [line for network in networks for line in totals(network, config, record)],
         "data": {"source": config.data, "split": config.split, "labelled": images.labelled},
     }
+
+
+def identity(data: tuple[list[Network], Images]) -> Any:
+    """Which weights, and how many images, with the pixels of 16 of them at equal distances."""
+    networks, images = data
+    some = np.unique(np.linspace(0, len(images) - 1, 16).astype(int))
+    return (
+        [(network.arch, network.weights, network.sha256) for network in networks],
+        (len(images), images.labelled, [np.asarray(images.read(int(i))[0]) for i in some]),
+    )
 
 
 def measure(network: Network, images: Images, config: Config, record: RunRecord) -> None:

@@ -9,12 +9,13 @@ transformer less sensitive than the MLP.
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import numpy as np
 
 import jaxsens
+from command.options import POSITIVE, VARIANCE, Count
 from experiments.run.cli import UserError, run
 from experiments.run.measure import Measure, sensitivity
 from experiments.vision import run as vision
@@ -53,15 +54,15 @@ class Config(Training):
 
     arch: str = "all"
     """Which model: vit, mlp or all."""
-    seeds: int = 3
+    seeds: Annotated[int, Count(most=4096)] = 3
     """How many seeds to train together: seed, seed + 1, ..."""
-    every: int = 10
+    every: Annotated[int, Count()] = 10
     """Measure after this many epochs."""
-    batch_size: int = 50
+    batch_size: Annotated[int, Count()] = 50
     """Images a step of SGD."""
-    learning_rate: float | None = 0.01
+    learning_rate: Annotated[float | None, POSITIVE] = 0.01
     """Step size; that of SGD has no momentum."""
-    variance: float = 1.0
+    variance: Annotated[float, VARIANCE] = 1.0
     """Variance (not standard deviation) of the Gaussian noise, on pixels in [-1, 1]."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {
         "epochs": 2,
@@ -74,7 +75,6 @@ class Config(Training):
     def check(self) -> None:
         super().check()
         self.architectures(TASK)
-        self.require_positive("variance")
 
     def architectures(self, task: Task) -> list[str]:
         if self.arch not in (*task.architectures, "all"):

@@ -6,9 +6,8 @@ the Fourier weight of the learned sign on the parity itself.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,11 @@ from flax import nnx
 from jax import Array
 
 import jaxsens
+from command.options import INT32, POSITIVE, SEED, Count, check_memory
 from experiments.run.cli import UserError, run
 from experiments.run.experiment import conduct
 from experiments.run.measure import Measure, sensitivity
-from experiments.run.options import Run, check_seed
+from experiments.run.options import Run, check_seed, option
 from experiments.run.record import RunRecord
 from experiments.run.training import Schedule, finals, train_and_measure
 from jaxsens import boolean
@@ -64,13 +64,15 @@ class Setting:
                 "--setting takes training points, batch, width, learning rate and seed, as in "
                 f"{PAPER[0]}, got {text!r}"
             ) from None
-        if not (1 <= batch <= train and width >= 4 and width % 4 == 0 and setting.seed >= 0):
+        if not (1 <= batch <= train <= INT32 and 4 <= width <= 2**14 and width % 4 == 0):
             raise UserError(
-                f"--setting {text} needs 1 <= batch <= training points, a width that 4 heads "
-                "divide, and a seed of 0 or more"
+                f"--setting {text} needs 1 <= batch <= training points <= {INT32}, and a width of "
+                f"up to {2**14} that 4 heads divide"
             )
-        if not 0 < setting.learning_rate < math.inf:
-            raise UserError(f"--setting {text} needs a finite learning rate greater than 0")
+        if said := SEED.wrong(setting.seed):
+            raise UserError(f"--setting {text} needs a seed that is {said}")
+        if said := POSITIVE.wrong(setting.learning_rate):
+            raise UserError(f"--setting {text} needs a learning rate that is {said}")
         return setting
 
     @property
@@ -88,17 +90,17 @@ class Config(Run):
     """Seed of the data: points and relevant bits, the same for all settings."""
     setting: tuple[str, ...] = PAPER
     """Training points, batch, width, learning rate, seed; one word for each network."""
-    bits: int = 40
+    bits: Annotated[int, Count(least=2, most=4096)] = 40
     """d, the bits of a point."""
     relevant: int = 4
     """p, how many of them the label is the product of."""
-    epochs: int = 1000
+    epochs: Annotated[int, Count()] = 1000
     """Epochs of training, at most."""
     until: float = 1.0
     """Stop when the test accuracy of all networks trained together is at least this (2: never)."""
-    every: int = 1
+    every: Annotated[int, Count()] = 1
     """Measure after this many epochs."""
-    save_every: int = 10
+    save_every: Annotated[int, Count(least=0)] = 10
     """Save a checkpoint after this many epochs; a multiple of --every."""
     bits_per_token: int = 1
     """How many neighbouring bits make a token."""
@@ -106,13 +108,13 @@ class Config(Run):
     """Where the answer is read: cls (a token in front) or mean (over the tokens)."""
     dropout: float = 0.1
     """Share of what each layer adds that is dropped in training."""
-    gain: float = 1.0
+    gain: Annotated[float, POSITIVE] = 1.0
     """Factor on Xavier's initial weights."""
-    test: int = 10000
+    test: Annotated[int, Count()] = 10000
     """Points to test on."""
-    samples: int = 10000
+    samples: Annotated[int, Count(least=2)] = 10000
     """Uniform points for sensitivity (one random bit of each, in training) and Fourier weight."""
-    final_samples: int = 2000
+    final_samples: Annotated[int, Count()] = 2000
     """Uniform points for the final sensitivity, with every bit flipped in turn."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {
         "setting": ("400,50,16,3e-3,0", "400,50,16,3e-3,1"),
@@ -135,22 +137,34 @@ class Config(Run):
             raise UserError(
                 f"--relevant must be at least 1 and below --bits ({self.bits}), got {self.relevant}"
             )
-        self.require_counts("epochs", "every", "test", "final_samples")
-        if self.samples < 2:
-            raise UserError(f"--samples must be at least 2, got {self.samples}")
+        for name in ("test", "samples", "final_samples"):
+            points = getattr(self, name)
+            check_memory(
+                8 * points * self.bits, option(name), points, f"points of {self.bits} bits"
+            )
         self.require_multiples("every", "save_every")
+        if not self.until > 0:
+            raise UserError(f"--until must be greater than 0, got {self.until}")
         if self.bits_per_token < 1 or self.bits % self.bits_per_token:
             raise UserError(
                 f"--bits-per-token must divide --bits ({self.bits}), got {self.bits_per_token}"
             )
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout must be in [0, 1), got {self.dropout}")
-        self.require_positive("gain")
         if self.readout not in READOUTS:
             raise UserError(f"--readout must be {' or '.join(READOUTS)}, got {self.readout}")
         settings = [Setting.parse(text) for text in self.setting]
+        for setting in settings:
+            what = f"points of {self.bits} bits"
+            check_memory(8 * setting.train * self.bits, "--setting", setting.train, what)
         if len(set(settings)) < len(settings):
             raise UserError("--setting names a setting twice")
+        shared = {(setting.name, dataclasses.replace(setting, seed=0)) for setting in settings}
+        if len({name for name, _ in shared}) < len(shared):
+            raise UserError(
+                "--setting names learning rates that print alike, and would be trained as one; "
+                "take one of them, or rates that differ more"
+            )
 
 
 def main(config: Config) -> None:

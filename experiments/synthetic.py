@@ -8,7 +8,7 @@ accuracy 0 there means that the model went by the sparse token, 1 by the frequen
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from flax import nnx
 from jax import Array
 
 import jaxsens
+from command.options import DRAWS, POSITIVE, Count, check_memory
 from experiments.run.cli import UserError, run
 from experiments.run.experiment import conduct
 from experiments.run.measure import Measure, sensitivity
@@ -42,31 +43,31 @@ class Config(Run, Seeds):
     setting: tuple[str, ...] = PAPER
     """n_s,n_d,n_f,m: copies of the sparse token, majority of frequent ones, how many, of how many
     for each label. One word for each setting."""
-    vocabulary: int | None = None
+    vocabulary: Annotated[int | None, Count(most=10**6)] = None
     """M, the number of tokens; None for 59 where n_s,n_d = 3,1 and 75 elsewhere."""
-    seeds: int = 5
+    seeds: Annotated[int, Count(most=4096)] = 5
     """How many seeds to train together: seed, seed + 1, ... They share the data."""
     rounding: Rounding = "down"
     """Where n_f + n_d is odd, how (n_f + n_d) / 2 becomes whole: down as the definition has it, up,
     or either in every example. Of the paper's settings 1,7,32,36 alone is odd, and its outcome is
     the paper's when rounded up."""
-    epochs: int = 120
+    epochs: Annotated[int, Count()] = 120
     """Epochs of training."""
-    every: int = 5
+    every: Annotated[int, Count()] = 5
     """Measure after this many epochs."""
-    examples: int = 1000
+    examples: Annotated[int, Count()] = 1000
     """Training examples; half as many for the test."""
-    batch_size: int = 100
+    batch_size: Annotated[int, Count()] = 100
     """Examples a step of SGD."""
-    learning_rate: float = 0.1
+    learning_rate: Annotated[float, POSITIVE] = 0.1
     """Step size of SGD (not given in the paper)."""
-    dim: int = 32
+    dim: Annotated[int, Count(most=2**14)] = 32
     """Width of queries, keys and values (not given in the paper)."""
-    scale: float = 0.01
+    scale: Annotated[float, POSITIVE] = 0.01
     """Standard deviation of every initial parameter (not given in the paper)."""
-    repeats: int = 5
+    repeats: Annotated[int, DRAWS] = 5
     """Fresh replacements of every token, for the ideal predictors."""
-    curve_tokens: int = 5
+    curve_tokens: Annotated[int, Count()] = 5
     """For the trained model, replace this many random tokens of each example, once."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {
         "seeds": 2,
@@ -82,8 +83,9 @@ class Config(Run, Seeds):
         super().check()
         if not self.setting or len(set(self.setting)) < len(self.setting):
             raise UserError("--setting needs at least one setting, and each of them once")
-        self.require_counts("epochs", "every", "batch_size", "dim", "repeats", "curve_tokens")
-        self.require_counts("vocabulary")
+        check_memory(
+            16 * self.examples * SparseFrequent.length, "--examples", self.examples, "the examples"
+        )
         if self.curve_tokens > SparseFrequent.length:
             raise UserError(
                 f"--curve-tokens must be at most {SparseFrequent.length}, got {self.curve_tokens}"
@@ -93,7 +95,6 @@ class Config(Run, Seeds):
                 f"--examples must be at least 2 and --batch-size ({self.batch_size}), "
                 f"got {self.examples}"
             )
-        self.require_positive("learning_rate", "scale")
         for text in self.setting:
             task(text, self.vocabulary, self.rounding)
 

@@ -27,8 +27,17 @@ class Measure:
     keep: tuple[str, ...] = ()
 
     def __call__(self, model: nnx.Module, key: Array) -> dict[str, Any]:
-        """The fields of the record: see :func:`fields`."""
-        return fields(self.name, self.compute(model, key), self.keep)
+        """The fields of the record: see :func:`fields`.
+
+        Raises FloatingPointError where the network's outputs are not finite.
+        """
+        try:
+            value = self.compute(model, key)
+        except ValueError as error:
+            if "NaN" in str(error) or "inf" in str(error):  # the network's, under this much noise
+                raise FloatingPointError(f"{self.name} cannot be measured: {error}") from None
+            raise
+        return fields(self.name, value, self.keep)
 
 
 def fields(name: str, value: Any, keep: Iterable[str] = ()) -> dict[str, Any]:

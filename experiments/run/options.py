@@ -1,13 +1,13 @@
 """Groups of options: an experiment's configuration is composed of those that it has."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from command import options as stated
+from command import options as constraints
 from command.line import UserError
+from command.options import Count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,24 +20,7 @@ class Options:
 
     def check(self) -> None:
         """Raise UserError for options that cannot be right."""
-        stated.check(self)
-
-    def require_counts(self, *names: str) -> None:
-        """Raise UserError unless each of these options is at least 1, or None."""
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{option(name)} must be at least 1, got {value}")
-
-    def require_positive(self, *names: str) -> None:
-        """Raise UserError unless each of these options, or each of its values, is in (0, inf)."""
-        for name in names:
-            given = getattr(self, name)
-            for value in given if isinstance(given, tuple) else (given,):
-                if value is not None and not 0 < value < math.inf:
-                    raise UserError(
-                        f"{option(name)} must be finite and greater than 0, got {value}"
-                    )
+        constraints.check(self)
 
     def require_multiples(self, of: str, *names: str) -> None:
         """Raise UserError unless each of these options is a multiple, from 1, of another one."""
@@ -65,8 +48,14 @@ class Run(Options):
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
     accept_changes: bool = False
-    """Resume although code, packages or platform are not those of the run; the record says so."""
+    """With --resume: go on although code, package versions or platform are not those that the run
+    was begun with. The record says so."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {}  # the options of a smoke run
+
+    def check(self) -> None:
+        super().check()
+        if self.accept_changes and not self.resume:
+            raise UserError("--accept-changes is for a run that --resume takes up again")
 
     def settled(self) -> Self:
         """The options, checked; those of a smoke run with --smoke, whatever was given."""
@@ -84,13 +73,11 @@ class Seeds(Options):
 
     seed: int = 0
     """First seed."""
-    seeds: int = 1
+    seeds: Annotated[int, Count(most=4096, why="they are trained side by side")] = 1
     """How many seeds to train together: seed, seed + 1, ..."""
 
     def check(self) -> None:
         super().check()
-        if self.seeds < 1:
-            raise UserError(f"--seeds must be at least 1, got {self.seeds}")
         check_seed(self.seed, self.seeds)
 
     def all_seeds(self) -> range:

@@ -10,6 +10,9 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from command import stops
+from command.options import INT32
+from experiments.run.cli import UserError
 from experiments.run.measure import Measure, measured
 from experiments.run.progress import Progress
 from experiments.run.record import RunRecord
@@ -89,6 +92,11 @@ def train_and_measure(
         jax.numpy.stack([jax.random.fold_in(k, i) for k in root_keys]) for i in (1, 2)
     )
     splits = {part: placement.shared(split) for part, split in splits.items()}
+    if schedule.steps > INT32:
+        raise UserError(
+            f"training would take {schedule.steps} steps, which are counted up to {INT32}; lower "
+            "--epochs"
+        )
     progress = Progress(name, schedule.count(schedule.steps), f"{schedule.unit}s")
     started = time.monotonic() - spent
     save_every = schedule.save_every or schedule.every
@@ -117,8 +125,9 @@ def train_and_measure(
                     observe(done, trainer.models(current))
                 ended = until is not None and until(lines)
                 if done % save_every == 0 or done == schedule.steps or ended:
-                    record.save(name, pending, current, step=done)
-                    pending, saved = [], done
+                    with stops.deferred():
+                        record.save(name, pending, current, step=done)
+                        pending, saved = [], done
                 progress.update(schedule.count(done), _note(lines, splits, measures))
                 if ended:
                     break
@@ -163,6 +172,7 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Metrics on every split, and measures, of each seed."""
     parts = {part: trainer.evaluate(state, split) for part, split in splits.items()}
+    _check_finite(parts, step=int(state.step[0]))
     lines: list[dict[str, Any]] = []
     for seed, (model, key) in enumerate(zip(trainer.models(state), keys, strict=True)):
         line: dict[str, Any] = {
@@ -174,6 +184,21 @@ def evaluate(
             line |= measure(model, jax.random.fold_in(key, number))
         lines.append(line)
     return lines
+
+
+def _check_finite(parts: Mapping[str, Mapping[str, Array]], *, step: int) -> None:
+    """Raise FloatingPointError for a metric that is not finite: JSON would have null in its place.
+
+    The parameters may be finite after a last update that was too large, and the loss not.
+    """
+    for part, metrics in parts.items():
+        for metric, values in metrics.items():
+            for seed, value in enumerate(np.asarray(values)):
+                if not np.isfinite(value):
+                    raise FloatingPointError(
+                        f"{part}_{metric} is {value} after step {step}, seed number {seed}; lower "
+                        "the learning rate"
+                    )
 
 
 def _key_at(schedule: Schedule, key: Array, step: int) -> Array:

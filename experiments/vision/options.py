@@ -3,10 +3,11 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from command.options import DRAWS, POSITIVE, VARIANCE, Count, Each
 from experiments.run.cli import UserError
 from experiments.run.options import Common
 from experiments.vision.interventions import INTERVENTIONS
@@ -59,19 +60,19 @@ class Training(Common):
     optimizer: tuple[Literal["sgd", "adam"], ...] = ("sgd",)
     """sgd, adam, or both to compare them. SGD has no momentum; Adam halves its rate every 8
     epochs."""
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, POSITIVE] = None
     """Step size; None for the paper's (SGD: one for each network; Adam: 0.002)."""
-    epochs: int = 100
+    epochs: Annotated[int, Count()] = 100
     """Epochs of training, at most."""
     until: float = 2.0
     """End when the training accuracy of every seed is at least this; above 1: never."""
-    every: int = 5
+    every: Annotated[int, Count()] = 5
     """Measure after this many epochs."""
-    batch_size: int = 100
+    batch_size: Annotated[int, Count()] = 100
     """Images a step."""
-    examples: int | None = None
+    examples: Annotated[int | None, Count()] = None
     """Train on this many images; None for all of them."""
-    test_examples: int | None = None
+    test_examples: Annotated[int | None, Count()] = None
     """Test on this many images; None for all of them."""
     augmentation: Literal["none", "crop", "crop-flip"] = "none"
     """Random crops from a border of 4 pixels, and mirror images, in training. The paper does not
@@ -80,21 +81,19 @@ class Training(Common):
     """What is done in training against sensitivity; several are trained one after the other."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the networks' arithmetic; parameters, losses and logits stay float32."""
-    depth: tuple[int, ...] = ()
+    depth: Annotated[tuple[int, ...], Each(), Count(most=1000)] = ()
     """Other depths for the transformers; several are trained one after the other."""
-    heads: tuple[int, ...] = ()
+    heads: Annotated[tuple[int, ...], Each(), Count(most=1024)] = ()
     """Other numbers of attention heads; several are trained one after the other."""
-    sensitivity_examples: int | None = None
+    sensitivity_examples: Annotated[int | None, Count()] = None
     """Training images to measure sensitivity on; None for 30 % of them."""
-    repeats: int = 5
+    repeats: Annotated[int, DRAWS] = 5
     """Fresh draws for each patch, in the final measurement."""
-    curve_tokens: int = 4
+    curve_tokens: Annotated[int, Count()] = 4
     """During training, measure this many random patches of each image, with one draw each."""
 
     def check(self) -> None:
         super().check()
-        self.require_counts("epochs", "every", "batch_size", "repeats", "curve_tokens")
-        self.require_counts("examples", "test_examples", "sensitivity_examples")
         if not self.optimizer:
             raise UserError("--optimizer needs at least one of sgd and adam")
         if not self.intervention or not set(self.intervention) <= set(INTERVENTIONS):
@@ -102,11 +101,7 @@ class Training(Common):
                 f"--intervention must be among {', '.join(INTERVENTIONS)}, got "
                 f"{' '.join(self.intervention)}"
             )
-        self.require_distinct("depth", "heads", "optimizer", "intervention")
-        for name in ("depth", "heads"):
-            if any(value < 1 for value in getattr(self, name)):
-                raise UserError(f"--{name} must be at least 1, got {min(getattr(self, name))}")
-        self.require_positive("learning_rate")
+        self.require_distinct("optimizer", "intervention")
         if not self.until > 0:
             raise UserError(f"--until must be greater than 0, got {self.until}")
 
@@ -128,7 +123,7 @@ class Config(Training):
 
     arch: tuple[str, ...] = ("all",)
     """Which networks; all for every one of them."""
-    sigma2: tuple[float, ...] = ()
+    sigma2: Annotated[tuple[float, ...], Each(), VARIANCE] = ()
     """Variances (not standard deviations) of the noise on a patch, on pixels in [-1, 1]. The
     curve over epochs uses the first, the final measurement all. None given: the paper's."""
     tokens: Literal["patches", "scatter"] = "patches"
@@ -147,8 +142,7 @@ class Config(Training):
 
     def check(self) -> None:
         super().check()
-        self.require_distinct("arch", "sigma2")
-        self.require_positive("sigma2")
+        self.require_distinct("arch")
 
     def architectures(self, task: Task) -> list[str]:
         known = task.architectures

@@ -10,6 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
+from command import stops
 from experiments.run.cli import UserError
 from experiments.run.measure import Measure, fields, sensitivity
 from experiments.run.record import RunRecord
@@ -58,9 +59,12 @@ def train(directory, *, resume=False, every=2, save_every=None, **settings):
         TRAINER,
         {"train": TRAIN, "test": TEST},
         seeds=SEEDS,
-        measures=[MEASURE],
         record=record,
-        **{"schedule": Schedule.epochs(EPOCHS, every, 4, save_every), **settings},
+        **{
+            "schedule": Schedule.epochs(EPOCHS, every, 4, save_every),
+            "measures": [MEASURE],
+            **settings,
+        },
     )
     return record, models
 
@@ -170,27 +174,18 @@ def test_resuming_a_finished_run_trains_no_more(through, tmp_path, capsys):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.fixture
-def interruptible():
-    """Python's own answer to Ctrl-C, which a shell may have told the process to ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_during_a_save_waits_for_its_end(through, tmp_path, monkeypatch):
-    def save(directory, state, *, step):
+    def save(directory, state, *, step, **settings):
         if step == 16:
             signal.raise_signal(signal.SIGINT)
-        original(directory, state, step=step)
+        original(directory, state, step=step, **settings)
 
-    original, handler = checkpoints.save, signal.getsignal(signal.SIGINT)
-    with monkeypatch.context() as patch:
+    original, before = checkpoints.save, signal.signal(signal.SIGINT, signal.default_int_handler)
+    with monkeypatch.context() as patch, stops.raised():
         patch.setattr(checkpoints, "save", save)
         with pytest.raises(KeyboardInterrupt, match="saved up to epoch 4 of net"):
             train(tmp_path / "run")
-    assert signal.getsignal(signal.SIGINT) is handler
+    signal.signal(signal.SIGINT, before)  # a shell may have told the process to ignore it
     assert checkpoints.latest(tmp_path / "run" / "checkpoints" / "net") == 16
     record, _ = train(tmp_path / "run", resume=True)
     assert without_time(record) == without_time(through[0])
@@ -238,7 +233,10 @@ def test_a_checkpoint_without_its_lines_is_not_gone_on_with(tmp_path):
         train(tmp_path / "run", observe=observe)
     metrics = tmp_path / "run" / "metrics.jsonl"
     metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-2]))
-    with pytest.raises(UserError, match="is not what the checkpoint"):
+    with pytest.raises(
+        UserError,
+        match=r"metrics\.jsonl is not what the checkpoint .* \(4 lines of net, 2 are there\)",
+    ):
         train(tmp_path / "run", resume=True)
 
 
@@ -280,3 +278,33 @@ def test_final_measures_take_the_place_of_the_last_line(through):
         assert line["test_loss"] == last["test_loss"]
         assert line["norm"] == jax.random.key(seed)  # whatever the model is called
         np.testing.assert_array_equal(line["norm_layers"], [1, 2])
+
+
+@pytest.mark.parametrize("what", ["evaluation", "measure"])
+def test_numbers_that_are_not_finite_end_the_run_before_they_are_recorded(
+    tmp_path, monkeypatch, what
+):
+    """As after a last update that was too large: the parameters are finite, their loss is not."""
+    original = type(TRAINER).evaluate
+
+    def evaluate(self, state, data, **settings):
+        found = original(self, state, data, **settings)
+        late = int(state.step[0]) == 28 and what == "evaluation"
+        return {k: v * (jnp.inf if late else 1) for k, v in found.items()}
+
+    def compute(model, key):
+        if what == "measure":
+            raise ValueError("the model returned NaN in 3 of 8 examples")
+        return 1.0
+
+    monkeypatch.setattr(type(TRAINER), "evaluate", evaluate)
+    message = {
+        "evaluation": "train_loss is inf after step 28, seed number 0; lower the learning rate",
+        "measure": "odd cannot be measured: the model returned NaN",
+    }[what]
+    with pytest.raises(FloatingPointError, match=message):
+        train(tmp_path / "run", measures=[Measure("odd", compute)])
+    path = tmp_path / "run" / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    assert "null" not in text
+    assert ("NaN" in text, '"step": 28' in text) == (False, False)
