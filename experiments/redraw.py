@@ -35,4 +35,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Config, prog="experiments.redraw")
+    run(main, Config, prog="experiments.redraw", device=False)

@@ -19,10 +19,15 @@ def run(
 ) -> None:
     """`command.line.run`, with the library's own errors among what the user can put right.
 
-    ``device``: that JAX finds a device is tried before anything else is done.
+    That JAX finds a device is tried before anything else. ``device=False`` is for a command that
+    needs none, nor JAX.
     """
-    from jaxsens.checkpoints import CheckpointError
-    from jaxsens.data import DataError
+    errors: tuple[type[Exception], ...] = ()
+    if device:
+        from jaxsens.checkpoints import CheckpointError
+        from jaxsens.data import DataError
+
+        errors = CheckpointError, DataError
 
     def started(options: Any) -> None:
         if device:
@@ -31,4 +36,4 @@ def run(
             jax.devices()
         main(options)
 
-    line.run(started, config, prog=prog, args=args, errors=(CheckpointError, DataError))
+    line.run(started, config, prog=prog, args=args, errors=errors)
