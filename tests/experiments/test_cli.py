@@ -56,7 +56,7 @@ def test_help_shows_every_option_with_its_text(capsys):
     assert err == ""
     assert "A task." in out
     for field in dataclasses.fields(Config):
-        assert f"--{field.name}" in out
+        assert f"--{field.name.replace('_', '-')}" in out
     assert "How fast." in out
 
 
