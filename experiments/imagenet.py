@@ -107,7 +107,7 @@ class Config(Run, DataSource):
 
 def main(config: Config) -> None:
     """Measure, and leave a run record with its figure."""
-    conduct("imagenet", config, load=load, work=work, arrays=identity)
+    conduct("imagenet", config, load=load, work=work, arrays=photographs)
 
 
 def load(config: Config) -> tuple[tuple[list[Network], Images], str]:
@@ -139,14 +139,14 @@ def work(config: Config, data: tuple[list[Network], Images], record: RunRecord) 
     }
 
 
-def identity(data: tuple[list[Network], Images]) -> Any:
-    """Which weights, and how many images, with the pixels of 16 of them at equal distances."""
-    networks, images = data
+def photographs(data: tuple[list[Network], Images]) -> Any:
+    """How many images there are, and the pixels of 16 of them at equal distances.
+
+    Each line of the record says which weights it is of.
+    """
+    _, images = data
     some = np.unique(np.linspace(0, len(images) - 1, 16).astype(int))
-    return (
-        [(network.arch, network.weights, network.sha256) for network in networks],
-        (len(images), images.labelled, [np.asarray(images.read(int(i))[0]) for i in some]),
-    )
+    return len(images), images.labelled, [np.asarray(images.read(int(i))[0]) for i in some]
 
 
 def measure(network: Network, images: Images, config: Config, record: RunRecord) -> None:
