@@ -90,6 +90,8 @@ def run(
                 code = 2
         stops.caught()
     streams.close_quietly()
+    if code > 128 and start.is_process():
+        os._exit(code)  # the threads of JAX that were cut short may crash Python's own way out
     if code:
         sys.exit(code)
 

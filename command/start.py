@@ -22,6 +22,11 @@ def guard() -> None:
         sys.excepthook = _hook
 
 
+def is_process() -> bool:
+    """Whether the process is there for the command alone."""
+    return sys.excepthook in (_hook, _late)
+
+
 def over() -> None:
     """The command has started: from here on, an exception that escapes is a bug."""
     if sys.excepthook is _hook:
