@@ -1,12 +1,13 @@
 # make run       train and measure on real digits that come with a package (about 6 minutes, 2 cores)
 # make test      lint, types and tests
 # make test-all  the slow tests as well
+# make test-settings  some of the tests once more, under settings of JAX that are not its defaults
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test test-all lint clean
+.PHONY: run test test-all test-settings lint clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m experiments.mnist --data embedded
@@ -16,6 +17,9 @@ test: $(VENV)/.test lint
 
 test-all: $(VENV)/.test lint
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+test-settings: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow tests/jaxsens/test_settings.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -4,13 +4,17 @@
 >>> jaxsens.sensitivity(model, x, key=key, tokens=jaxsens.Patches(4))  # doctest: +SKIP
 """
 
+import importlib
+from types import ModuleType
+
+from jaxsens._decision import Threshold as Threshold
 from jaxsens._decision import decision as decision
+from jaxsens._sensitivity import SensitivityEstimate as SensitivityEstimate
+from jaxsens._sensitivity import sensitivity as sensitivity
 from jaxsens.noise import Flip as Flip
 from jaxsens.noise import Gaussian as Gaussian
 from jaxsens.noise import Noise as Noise
 from jaxsens.noise import Replacement as Replacement
-from jaxsens.sensitivity import SensitivityEstimate as SensitivityEstimate
-from jaxsens.sensitivity import sensitivity as sensitivity
 from jaxsens.tokens import Bits as Bits
 from jaxsens.tokens import Patches as Patches
 from jaxsens.tokens import Positions as Positions
@@ -19,3 +23,19 @@ from jaxsens.tokens import Tokens as Tokens
 from jaxsens.tokens import Whole as Whole
 
 __version__ = "0.1.0"
+
+# Imported when they are first asked for, so that `import jaxsens` takes no longer for them.
+_SUBMODULES = (
+    *("augment", "boolean", "checkpoints", "data", "losses", "measures", "models", "training"),
+    "weights",
+)
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"jaxsens.{name}")
+    raise AttributeError(f"module 'jaxsens' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES})

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -72,13 +73,30 @@ def _array(leaf: Any, what: str) -> np.ndarray:
         )
     if array.size == 0:
         raise ValueError(f"{what} are empty: shape {array.shape}; expected at least one example")
-    if jnp.issubdtype(array.dtype, jnp.floating) and not np.isfinite(array).all():
-        bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+    return _held(array, what)
+
+
+def _held(array: np.ndarray, what: str) -> np.ndarray:
+    """The array in the dtype that a device holds it in: native, 32 bits unless x64 is enabled."""
+    dtype = jax.dtypes.canonicalize_dtype(
+        np.float64 if array.dtype == np.longdouble else array.dtype.newbyteorder("=")
+    )
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        with np.errstate(over="ignore"):
+            held = array.astype(dtype, copy=False)
+        good, wrong = np.isfinite(held), "NaN or inf"
+        if np.isfinite(array).all():
+            wrong = f"numbers beyond the range of {dtype}"
+    else:
+        held = array.astype(dtype, copy=False)
+        good, wrong = held == array, f"numbers beyond the range of {dtype}"
+    if not good.all():
+        bad = np.flatnonzero(~good.reshape(len(array), -1).all(axis=1))
         raise ValueError(
-            f"{what} hold NaN or inf in {len(bad)} of {len(array)} examples, first in example "
+            f"{what} hold {wrong} in {len(bad)} of {len(array)} examples, first in example "
             f"{bad[0]}; clean the data first"
         )
-    return array
+    return held
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -122,7 +140,11 @@ def checked_key(key: Any) -> jax.Array:
             key if isinstance(key, jax.Array) else jax.random.wrap_key_data(key)
         )
     except (TypeError, ValueError):
-        raise TypeError(f"key must be a PRNG key such as jax.random.key(0), got {key!r}") from None
+        stream = "; pass key=rngs() to draw one" if isinstance(key, nnx.Rngs) else ""
+        shown = type(key).__name__ if isinstance(key, nnx.Pytree) else " ".join(f"{key!r}".split())
+        raise TypeError(
+            f"key must be a PRNG key such as jax.random.key(0), got {shown[:60]}{stream}"
+        ) from None
     if data.ndim != 1:
         raise ValueError(f"key must be a single PRNG key, got an array of keys, {key.shape}")
     # Other generators give another stream for each batch of rows; Threefry's rows stand alone.

@@ -14,11 +14,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
 from jaxsens._check import check_members, leaf_number, positive_int
-from jaxsens._decision import judge, problem
+from jaxsens._decision import Seen, Verdicts, checked_decision, judge, problem
 from jaxsens._inference import inference
 from jaxsens._model import compile_once
 from jaxsens._outputs import check_model, outputs_of
-from jaxsens._plan import CLEAN, Plan, Rows
+from jaxsens._plan import CLEAN, Call, Plan, Rows
+from jaxsens._purity import check_rows, precision
 from jaxsens.noise import Noise
 from jaxsens.tokens import Tokens
 
@@ -33,11 +34,15 @@ SAMPLE = 8  # examples that are embedded to see what the model is given
 
 
 class Settings(NamedTuple):
-    """What the compiled program is made for beside the model; ``leaf`` is the perturbed one."""
+    """What the compiled program is made for beside the model; ``leaf`` is the perturbed one.
+
+    ``decision`` is as :func:`jaxsens._decision.checked_decision` returns it.
+    """
 
     tokens: Tokens
     noise: Noise
     leaf: int
+    decision: Any = None
 
 
 def row_keys(key: Array, rows: Rows) -> tuple[Array, Array]:
@@ -89,15 +94,15 @@ def decide(
     offsets: Int[Array, " K"],
     rows: Rows,
     count: Array,
-) -> tuple[Int[Array, "K B"], Float[Array, "K B"]]:
-    """Decisions and margins of the rows of a call (:class:`jaxsens._plan.Call`).
+) -> Verdicts:
+    """The verdicts (K, B) on the rows of a call (:class:`jaxsens._plan.Call`).
 
     ``models`` are the model and, if there is one, what embeds its inputs.
     """
     shape = rows.token.shape
     block = jax.tree.leaves(chunk)[0].shape[0] // shape[0]
 
-    def batch(i: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+    def batch(i: Array, found: Verdicts) -> Verdicts:
         # Rebuilt here, because flax lets a module change only in the trace that it is from.
         model, *embed = map(inference, jax.tree.map(lambda leaf: leaf, models))
         inputs, within = jax.tree.map(
@@ -111,11 +116,16 @@ def decide(
             else leaf[own.place]
             for number, leaf in enumerate(jax.tree.leaves(given))
         ]
-        verdicts = judge(outputs_of(model, jax.tree.unflatten(jax.tree.structure(given), noised)))
-        return found[0].at[i].set(verdicts.decision), found[1].at[i].set(verdicts.margin)
+        outputs = outputs_of(model, jax.tree.unflatten(jax.tree.structure(given), noised))
+        return jax.tree.map(
+            lambda all_of_them, own: all_of_them.at[i].set(own) if own.ndim else own,
+            found,
+            judge(outputs, settings.decision),
+        )
 
-    nothing = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
-    return jax.lax.fori_loop(0, count, batch, nothing)
+    nothing = jnp.zeros(shape, jnp.float32)
+    found = Verdicts(nothing.astype(jnp.int32), nothing, nothing, jnp.int32(0))
+    return jax.lax.fori_loop(0, count, batch, found)
 
 
 @compile_once
@@ -172,6 +182,7 @@ class Runner:
         noise: Noise,
         perturb: str | int | None = None,
         embed: Any = None,
+        decision: Any = None,
         batch_size: int | None = None,
     ) -> None:
         for name, value in (("model", model), *((("embed", embed),) if embed is not None else ())):
@@ -189,10 +200,12 @@ class Runner:
         self._key = key
         # Numbers of the noise are traced, so that another variance is not another program.
         noise = jax.tree.map(lambda n: np.float32(n) if isinstance(n, float) else n, noise)
-        self._settings = Settings(tokens, noise, number)
+        self._settings = Settings(tokens, noise, number, checked_decision(decision))
+        self._seen, self._checked = Seen(decision), False
         self.batch_size = positive_int(
             "batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size
         )
+        self._exactly = batch_size is not None  # some models are made for one size of batch
         self._program: Callable[..., Any] | None = None
 
     def _perturbed(self, perturb: str | int | None) -> tuple[Any, int]:
@@ -213,41 +226,79 @@ class Runner:
 
     def shapes(self, plan: Plan) -> None:
         """Take batches of a size that this plan fills, for all plans to come."""
-        self.batch_size = min(self.batch_size, plan.total)
+        if not self._exactly:
+            self.batch_size = min(self.batch_size, plan.total)
         self._block = plan.block(self.batch_size)
         each = sum(leaf.nbytes for leaf in jax.tree.leaves(self.inputs.host)) / len(self.inputs)
         batches = min(BATCHES, -(-plan.total // self.batch_size))
         self._batches = max(1, min(batches, int(CHUNK_BYTES / max(each * self._block, 1))))
 
     def run(self, plan: Plan) -> tuple[Int[np.ndarray, " total"], Float[np.ndarray, " total"]]:
-        """Decisions and margins of the plan's rows. Raises ValueError where the model says NaN."""
+        """Decisions and margins of the plan's rows.
+
+        Raises ValueError where an output decides nothing, or depends on anything but its row.
+        """
         if self._program is None:
             self._program = decide(self._models, self._settings)
         decisions, margins = np.empty(plan.total, np.int32), np.empty(plan.total, np.float32)
-        pending: deque[tuple[int, tuple[Array, Array]]] = deque()
+        pending: deque[tuple[int, Verdicts]] = deque()
 
         def read_back() -> None:
             start, results = pending.popleft()
-            for all_of_them, result in zip((decisions, margins), results, strict=True):
-                part = all_of_them[start : start + result.size]
-                part[:] = np.asarray(result).reshape(-1)[: len(part)]
-            found = margins[start : start + results[0].size]
+            part = slice(start, min(start + results.decision.size, plan.total))
+            for all_of_them, result in zip((decisions, margins), results[:2], strict=True):
+                all_of_them[part] = jax.device_get(result).reshape(-1)[: part.stop - start]
+            found = margins[part]
             if not (found >= 0).all():
                 first = int((found >= 0).argmin())
                 row = plan.rows(np.asarray([start + first]))
                 place = "clean" if row.token[0] == CLEAN else f"with token {row.token[0]} replaced"
                 what, remedy = problem(float(found[first]))
                 raise ValueError(f"the model {what} for input {row.example[0]} ({place}); {remedy}")
+            reading = jax.device_get(results.reading)
+            self._seen.add(Verdicts(decisions[part], found, found, reading))
+            if not self._checked:
+                self._checked = True
+                sizes = jax.device_get(results.size).reshape(-1)[: len(found)]
+                self._check_rows(plan, Verdicts(decisions[part], found, sizes, reading))
 
         for start, call in plan.calls(self.batch_size, self._batches, self._block):
-            chunk = _take(self._stored, call.chunk)
-            args = chunk, call.offsets.astype(np.int32), call.rows, np.int32(call.batches)
-            pending.append((start, self._program(self._key, *args)))
+            pending.append((start, self._program(*self._arguments(call))))
             if len(pending) > IN_FLIGHT:
                 read_back()
         while pending:
             read_back()
         return decisions, margins
+
+    def conclude(self, stacklevel: int) -> None:
+        """Raises ValueError or warns where the decisions seen cannot be, or mean nothing."""
+        self._seen.check(len(self.inputs), stacklevel + 1)
+
+    def _arguments(self, call: Call) -> tuple[Any, ...]:
+        chunk = _take(self._stored, call.chunk)
+        host = call.offsets.astype(np.int32), call.rows, np.int32(call.batches)
+        return self._key, chunk, *jax.device_put(host)
+
+    def _check_rows(self, plan: Plan, recorded: Verdicts) -> None:
+        """One more batch: rows of the first call in other company and order."""
+        assert self._program is not None
+        program, shape = self._program, (self._batches, self.batch_size)
+        rows = plan.rows(np.arange(len(recorded.decision)))
+
+        def call(index: Int[np.ndarray, " B"]) -> Call:
+            own = Rows(*(column[index] for column in rows))
+            examples, place = np.unique(own.example, return_inverse=True)
+            own = own._replace(place=place.astype(np.int32))
+            chunk = np.resize(examples, shape[0] * self._block)
+            columns = (np.broadcast_to(column, shape) for column in own)
+            return Call(chunk, np.zeros(shape[0], np.int32), Rows(*columns), 1)
+
+        def run(index: Int[np.ndarray, " B"]) -> Verdicts:
+            found = jax.device_get(program(*self._arguments(call(index))))
+            return jax.tree.map(lambda column: column[0] if column.ndim else column, found)
+
+        eps = precision(program, self._arguments(call(np.zeros(shape[1], np.int32))))
+        check_rows(run, recorded, rows.place, shape[1], self._block, eps)
 
 
 def check_protocols(tokens: Any, noise: Any) -> None:

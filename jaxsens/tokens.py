@@ -108,7 +108,7 @@ class Patches(_AllValid):
 
     def replace(self, example: Array, token: Array, noise: BoundNoise, shared_key: Array) -> Array:
         row, column = jnp.divmod(token, example.shape[1] // self.size)
-        corner = (row * self.size, column * self.size, 0)
+        corner = (row * self.size, column * self.size, jnp.zeros_like(row))
         patch = jax.lax.dynamic_slice(example, corner, (self.size, self.size, example.shape[2]))
         return jax.lax.dynamic_update_slice(example, noise(patch), corner)
 

@@ -1,7 +1,14 @@
-"""Settings shared by every test: rank promotion is an error, hypothesis has no deadline."""
+"""Settings shared by every test: two devices, rank promotion an error, hypothesis in no haste."""
 
-import hypothesis
-import jax
+import os
+
+# Before jax starts its backend: two devices, as fake as they come, in every run.
+FLAG = "--xla_force_host_platform_device_count"
+if FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}=2".strip()
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # The first example of a property compiles; a deadline would time the compiler.

@@ -20,6 +20,7 @@ from jaxsens.tokens import Tokens
 FIRST_ROUND = 100  # examples measured before target_stderr is looked at
 
 
+@jax.transfer_guard("allow")  # what goes to the device and back does so by design
 def sensitivity(
     model: Any,
     inputs: Any,
@@ -29,6 +30,7 @@ def sensitivity(
     noise: Noise | None = None,
     perturb: str | int | None = None,
     embed: Any = None,
+    decision: Any = None,
     repeats: int = 5,
     tokens_per_example: int | None = None,
     target_stderr: float | None = None,
@@ -84,13 +86,18 @@ def sensitivity(
       embed: a callable ``inputs -> what the model is given``, of any kind that ``model`` may be and
         in inference mode like it. It sees blocks of examples inside the compiled program, so that
         the embeddings of all examples never exist at once. ``noise.check`` sees those of a few.
+      decision: how outputs are read. None: the argmax of class logits (N, C), the sign of scalars
+        (N,) or (N, 1), guarded: integers other than -1, 0 and 1, scalars in [0, 1] and class labels
+        are refused, and one decision for everything is warned of. "argmax", "sign", "label" (whole
+        numbers as they are), a number t or ``Threshold(t)`` (the sign of output - t; 0.5 for
+        probabilities) or a function outputs -> integers (N,) say so and pass in silence.
       repeats: fresh draws for each token; a deterministic noise is drawn once whatever this says.
       tokens_per_example: measure this many distinct tokens of each example, drawn uniformly,
         instead of all T. Unbiased, and for one budget of passes it allows more examples.
       target_stderr: measure examples in random order and stop once the half-width of the 95 %
         interval is safely below 1.96 times this. Warns if all N examples do not suffice.
-      batch_size: forward rows at a time, which bounds memory whatever N, T and ``repeats`` are;
-        None for up to 512.
+      batch_size: forward rows at a time, which bounds memory whatever N, T and ``repeats`` are:
+        the model is called with exactly so many, the last batch filled up. None for up to 512.
 
     Returns:
       A :class:`SensitivityEstimate` with ``value``, ``stderr``, ``per_token`` (T,), ``per_example``
@@ -111,7 +118,7 @@ def sensitivity(
     placed = Inputs.place(inputs, checked_inputs(inputs))
     runner = Runner(
         model, placed, key=noise_key, tokens=tokens, noise=noise, perturb=perturb, embed=embed,
-        batch_size=batch_size,
+        decision=decision, batch_size=batch_size,
     )  # fmt: skip
     chosen = runner.valid
     if tokens_per_example is not None:
@@ -127,11 +134,15 @@ def sensitivity(
         return rates(plan.flips(decisions), plan.draws)
 
     if target_stderr is None:
-        return SensitivityEstimate(measure(full), full.total, tokens.shared)
+        estimate = SensitivityEstimate(measure(full), full.total, tokens.shared)
+        runner.conclude(stacklevel=3)
+        return estimate
     order = generator(order_key).permutation(len(placed))
-    return _until(
+    estimate = _until(
         positive_float("target_stderr", target_stderr), order, draws, measure, tokens.shared
     )
+    runner.conclude(stacklevel=3)
+    return estimate
 
 
 def _until(
@@ -162,7 +173,7 @@ def _until(
                 f"target_stderr={target:g} was not reached with all {done} examples (stderr "
                 f"{estimate.stderr:.2g}); pass more examples, "
                 "or raise tokens_per_example or repeats",
-                stacklevel=3,
+                stacklevel=4,
             )
             return estimate
         # Go to where the present variance says the target lies, in steps that are neither so small
