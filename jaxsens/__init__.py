@@ -26,8 +26,8 @@ __version__ = "0.1.0"
 
 # Imported when they are first asked for, so that `import jaxsens` takes no longer for them.
 _SUBMODULES = (
-    *("augment", "boolean", "checkpoints", "data", "losses", "measures", "models", "training"),
-    "weights",
+    *("augment", "boolean", "checkpoints", "data", "losses", "measures", "models", "placement"),
+    *("training", "weights"),
 )
 
 

@@ -124,6 +124,6 @@ def precision(program: Any, args: tuple[Any, ...]) -> float:
     """:func:`rounding` of a compiled program; tracing it now spares tracing it at its call."""
     if isinstance(program, functools.partial):
         program, args = program.func, (*program.args, *args)
-    if jax.config.read("jax_disable_jit"):
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
         return SINGLE
     return max(rounding(program.trace(*args).jaxpr.jaxpr, jax.default_backend()), SINGLE)

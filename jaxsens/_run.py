@@ -1,6 +1,5 @@
 """A measurement on the device: a plan's rows through the model, several batches a call."""
 
-import functools
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,18 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.extend.random import threefry_2x32
-from jax.typing import ArrayLike
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from jaxsens._check import check_members, leaf_number, positive_int
 from jaxsens._decision import Seen, Verdicts, checked_decision, judge, problem
 from jaxsens._inference import inference
-from jaxsens._model import compile_once
+from jaxsens._model import combine, compile_once, partition
 from jaxsens._outputs import check_model, outputs_of
+from jaxsens._perturb import replace_tokens
 from jaxsens._plan import CLEAN, Call, Plan, Rows
 from jaxsens._purity import check_rows, precision
 from jaxsens.noise import Noise
+from jaxsens.placement import Inputs, divide, put, replicate, take
 from jaxsens.tokens import Tokens
 
 # Forward rows a call of the compiled program when the caller names no batch size: past the point
@@ -29,60 +29,21 @@ DEFAULT_BATCH_SIZE = 512
 BATCHES = 8  # batches of one call of the program, so that a device does not wait for the host
 IN_FLIGHT = 2  # calls queued ahead of the results read back
 CHUNK_BYTES = 2**28  # of inputs, what a call may be handed at most unless one batch needs more
-RESIDENT_BYTES = 2**30  # inputs up to this go to the device as a whole, where it tells no limit
 SAMPLE = 8  # examples that are embedded to see what the model is given
 
 
 class Settings(NamedTuple):
     """What the compiled program is made for beside the model; ``leaf`` is the perturbed one.
 
-    ``decision`` is as :func:`jaxsens._decision.checked_decision` returns it.
+    ``decision`` is as :func:`jaxsens._decision.checked_decision` returns it; a batch's rows are
+    divided over ``mesh``.
     """
 
     tokens: Tokens
     noise: Noise
     leaf: int
     decision: Any = None
-
-
-def row_keys(key: Array, rows: Rows) -> tuple[Array, Array]:
-    """For each row a key of its own, and one that all examples share for its token and draw.
-
-    Both depend on the key and the row's numbers alone: Threefry of (token, draw), whose two words
-    are the key of Threefry of (example, 1), or of (0, 2) for the shared one.
-    """
-    numbers = jnp.concatenate([rows.token, rows.draw]).astype(jnp.uint32)
-    by_draw = threefry_2x32(jax.random.key_data(key), numbers).reshape(2, -1).T
-
-    def derived(first: Array, kind: int) -> Array:
-        counts = jnp.stack([first.astype(jnp.uint32), jnp.full(first.shape, kind, jnp.uint32)], 1)
-        return jax.random.wrap_key_data(
-            jax.vmap(threefry_2x32)(by_draw, counts), impl="threefry2x32"
-        )
-
-    return derived(rows.example, 1), derived(jnp.zeros_like(rows.example), 2)
-
-
-def replace_tokens(
-    tokens: Tokens, noise: Noise, examples: Array, within: Array | None, rows: Rows, key: Array
-) -> Array:
-    """The given rows, (rows, ...), of a block of examples. Only places ``within`` may change."""
-
-    def one(place: ArrayLike, token: Array, own_key: Array, shared_key: Array) -> Array:
-        clean = examples[place]
-        noised = tokens.replace(
-            clean, jnp.maximum(token, 0), functools.partial(noise, key=own_key), shared_key
-        )
-        may_change = token != CLEAN
-        if within is not None:
-            inside = within[place]
-            missing = tuple(range(inside.ndim, clean.ndim))
-            may_change = jnp.broadcast_to(
-                jnp.expand_dims(may_change & inside, missing), clean.shape
-            )
-        return jnp.where(may_change, noised, clean)
-
-    return jax.vmap(one)(rows.place, rows.token, *row_keys(key, rows))
+    mesh: Mesh | None = None
 
 
 @compile_once
@@ -99,6 +60,25 @@ def decide(
 
     ``models`` are the model and, if there is one, what embeds its inputs.
     """
+    arrays, static = partition((models, settings))
+
+    def share(arrays: list[Any], *args: Any) -> Verdicts:
+        return _decided(*combine(arrays, static), *args)
+
+    # Of its arguments, the rows (number 4) are divided.
+    return divide(share, settings.mesh, (4,))(arrays, key, chunk, offsets, rows, count)
+
+
+def _decided(
+    models: tuple[Any, ...],
+    settings: Settings,
+    key: Array,
+    chunk: Any,
+    offsets: Int[Array, " K"],
+    rows: Rows,
+    count: Array,
+) -> Verdicts:
+    """:func:`decide` on one device."""
     shape = rows.token.shape
     block = jax.tree.leaves(chunk)[0].shape[0] // shape[0]
 
@@ -134,38 +114,6 @@ def embedded(models: tuple[Any, ...], settings: None, inputs: Any) -> Any:
     return inference(models[0])(inputs)
 
 
-class Inputs(NamedTuple):
-    """The caller's examples: on the host, and where the chunks of a call are taken from."""
-
-    host: Any
-    stored: Any
-
-    @classmethod
-    def place(cls, given: Any, host: Any) -> "Inputs":
-        """On the device at once, or chunk by chunk where a quarter of its memory is less."""
-        limits = jax.local_devices()[0].memory_stats() or {}
-        bound = limits.get("bytes_limit", 4 * RESIDENT_BYTES) // 4
-        if sum(leaf.nbytes for leaf in jax.tree.leaves(host)) > bound:
-            return cls(host, host)
-        if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(given)):
-            given = jax.device_put(host)
-        return cls(host, given)
-
-    def __len__(self) -> int:
-        return len(jax.tree.leaves(self.host)[0])
-
-
-_take_on_device = jax.jit(lambda leaf, index: leaf[index])
-
-
-def _take(tree: Any, index: Int[np.ndarray, " chunk"]) -> Any:
-    """The examples of those numbers, gathered where the inputs lie."""
-    return jax.tree.map(
-        lambda leaf: leaf[index] if isinstance(leaf, np.ndarray) else _take_on_device(leaf, index),
-        tree,
-    )
-
-
 class Runner:
     """One model on its inputs, prepared: which tokens there are, and a plan's decisions.
 
@@ -188,7 +136,8 @@ class Runner:
         for name, value in (("model", model), *((("embed", embed),) if embed is not None else ())):
             check_model(value, name)
         models = (model,) if embed is None else (model, embed)
-        self._models = tuple(map(inference, models))
+        mesh, devices = inputs.mesh, 1 if inputs.mesh is None else inputs.mesh.size
+        self._models = replicate(tuple(map(inference, models)), mesh)
         self.inputs = inputs
         tokens = tokens.bind(inputs.host) if hasattr(tokens, "bind") else tokens
         leaf, number = self._perturbed(perturb)
@@ -196,15 +145,15 @@ class Runner:
         self.valid = _valid_tokens(tokens, shape)
         noise.check(leaf)
         within = tokens.within(shape) if hasattr(tokens, "within") else None
-        self._stored = inputs.stored, within
-        self._key = key
+        self._stored, self._key = (inputs.stored, within), replicate(key, mesh)
         # Numbers of the noise are traced, so that another variance is not another program.
         noise = jax.tree.map(lambda n: np.float32(n) if isinstance(n, float) else n, noise)
-        self._settings = Settings(tokens, noise, number, checked_decision(decision))
+        self._settings = Settings(tokens, noise, number, checked_decision(decision), mesh)
         self._seen, self._checked = Seen(decision), False
-        self.batch_size = positive_int(
-            "batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-        )
+        size = positive_int("batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size)
+        if batch_size is not None and size % devices:
+            raise ValueError(f"batch_size={size} cannot be divided over {devices} devices")
+        self.batch_size = size + -size % devices
         self._exactly = batch_size is not None  # some models are made for one size of batch
         self._program: Callable[..., Any] | None = None
 
@@ -227,7 +176,8 @@ class Runner:
     def shapes(self, plan: Plan) -> None:
         """Take batches of a size that this plan fills, for all plans to come."""
         if not self._exactly:
-            self.batch_size = min(self.batch_size, plan.total)
+            devices = 1 if self.inputs.mesh is None else self.inputs.mesh.size
+            self.batch_size = min(self.batch_size, plan.total + -plan.total % devices)
         self._block = plan.block(self.batch_size)
         each = sum(leaf.nbytes for leaf in jax.tree.leaves(self.inputs.host)) / len(self.inputs)
         batches = min(BATCHES, -(-plan.total // self.batch_size))
@@ -275,9 +225,9 @@ class Runner:
         self._seen.check(len(self.inputs), stacklevel + 1)
 
     def _arguments(self, call: Call) -> tuple[Any, ...]:
-        chunk = _take(self._stored, call.chunk)
+        chunk = take(self._stored, call.chunk)
         host = call.offsets.astype(np.int32), call.rows, np.int32(call.batches)
-        return self._key, chunk, *jax.device_put(host)
+        return self._key, *put((chunk, *host), self.inputs.mesh)
 
     def _check_rows(self, plan: Plan, recorded: Verdicts) -> None:
         """One more batch: rows of the first call in other company and order."""

@@ -13,8 +13,9 @@ from jaxsens._check import checked_inputs, checked_key, positive_float, positive
 from jaxsens._decision import decision as decision
 from jaxsens._estimate import SensitivityEstimate as SensitivityEstimate
 from jaxsens._plan import Plan, generator, rates, sample_tokens
-from jaxsens._run import Inputs, Runner, check_protocols
+from jaxsens._run import Runner, check_protocols
 from jaxsens.noise import Noise
+from jaxsens.placement import Inputs, rows_mesh
 from jaxsens.tokens import Tokens
 
 FIRST_ROUND = 100  # examples measured before target_stderr is looked at
@@ -35,6 +36,7 @@ def sensitivity(
     tokens_per_example: int | None = None,
     target_stderr: float | None = None,
     batch_size: int | None = None,
+    mesh: Any = None,
 ) -> SensitivityEstimate:
     """Estimate how often replacing one token changes the decision of ``model``.
 
@@ -98,6 +100,10 @@ def sensitivity(
         interval is safely below 1.96 times this. Warns if all N examples do not suffice.
       batch_size: forward rows at a time, which bounds memory whatever N, T and ``repeats`` are:
         the model is called with exactly so many, the last batch filled up. None for up to 512.
+      mesh: a ``jax.sharding.Mesh``: the rows of each batch are divided over all its devices, on
+        this and other hosts (then every process makes the same call with the same arguments).
+        Without it, over the devices that inputs or parameters are sharded over, if they are. Each
+        device holds the whole model and inputs; the value is that of one device.
 
     Returns:
       A :class:`SensitivityEstimate` with ``value``, ``stderr``, ``per_token`` (T,), ``per_example``
@@ -115,7 +121,8 @@ def sensitivity(
     token_key, order_key, noise_key = jax.random.split(checked_key(key), 3)
     repeats = positive_int("repeats", repeats)
     repeats = 1 if noise.deterministic else repeats
-    placed = Inputs.place(inputs, checked_inputs(inputs))
+    mesh = rows_mesh(mesh, inputs, model)
+    placed = Inputs.place(inputs, checked_inputs(inputs), mesh)
     runner = Runner(
         model, placed, key=noise_key, tokens=tokens, noise=noise, perturb=perturb, embed=embed,
         decision=decision, batch_size=batch_size,

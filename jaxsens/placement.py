@@ -1,10 +1,129 @@
-"""Where arrays of a training live: the one place that puts them on a device."""
+"""Where arrays lie: the one place that puts them on a device, or on many."""
 
-from typing import TypeVar
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
 Tree = TypeVar("Tree")
+
+ROWS = "jaxsens_rows"  # the one axis of the mesh that rows are divided over
+RESIDENT_BYTES = 2**30  # inputs up to this go to the device as a whole, where it tells no limit
+
+
+def rows_mesh(mesh: Any, *trees: Any) -> Mesh | None:
+    """The devices to divide rows over, as a mesh of one axis; None for the default device alone.
+
+    They are those of ``mesh``, whatever its axes and their types, or where it is None those that
+    the arrays in ``trees`` (inputs, model) are sharded over. Raises TypeError for what is no mesh,
+    ValueError for arrays that lie on different sets of devices.
+    """
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh must be a jax.sharding.Mesh, got {type(mesh).__name__}")
+    sets: dict[frozenset[Any], list[Any]] = {}
+    if mesh is not None:
+        sets[frozenset(mesh.devices.flat)] = list(mesh.devices.flat)
+    else:
+        for leaf in jax.tree.leaves(trees):
+            if isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1:
+                ordered = sorted(leaf.sharding.device_set, key=operator.attrgetter("id"))
+                sets.setdefault(frozenset(ordered), ordered)
+    if len(sets) > 1:
+        sizes = " and ".join(str(len(devices)) for devices in sets)
+        raise ValueError(
+            f"inputs and model lie on different sets of devices ({sizes} of them): pass mesh= to "
+            "say over which to divide the rows"
+        )
+    if not sets:
+        return None
+    ((_, devices),) = sets.items()
+    return Mesh(np.asarray(devices), (ROWS,), axis_types=(AxisType.Auto,))
+
+
+def put(tree: Any, mesh: Mesh | None) -> Any:
+    """Host arrays on the default device, or whole on each device of the mesh."""
+    return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
+
+
+def replicate(tree: Any, mesh: Mesh | None) -> Any:
+    """``tree`` with every array on all devices of the mesh, in whatever way they are sharded."""
+    if mesh is None:
+        return tree
+    sharding = NamedSharding(mesh, PartitionSpec())
+
+    def put(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array):
+            return leaf
+        if leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
+
+    return jax.tree.map(put, tree)
+
+
+def divide(function: Callable[..., Any], mesh: Mesh | None, divided: tuple[int, ...]) -> Any:
+    """``function`` of arrays run on every device of the mesh, with results put together.
+
+    The arguments of the numbers ``divided``, and all results of two axes, are (K, B) and are split
+    along B; everything else each device holds whole. Every device ends with all results.
+    """
+    if mesh is None:
+        return function
+
+    def on_each(*args: Any) -> Any:
+        return jax.tree.map(
+            lambda part: (
+                jax.lax.all_gather(part, ROWS, axis=1, tiled=True) if part.ndim == 2 else part
+            ),
+            function(*args),
+        )
+
+    def call(*args: Any) -> Any:
+        specs = tuple(
+            PartitionSpec(None, ROWS) if number in divided else PartitionSpec()
+            for number in range(len(args))
+        )
+        return jax.shard_map(
+            on_each, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False
+        )(*args)
+
+    return call
+
+
+class Inputs(NamedTuple):
+    """The caller's examples: on the host, and where the chunks of a call are taken from."""
+
+    host: Any
+    stored: Any
+    mesh: Mesh | None = None
+
+    @classmethod
+    def place(cls, given: Any, host: Any, mesh: Mesh | None = None) -> "Inputs":
+        """On the device(s) at once, or chunk by chunk where a quarter of the memory is less."""
+        limits = jax.local_devices()[0].memory_stats() or {}
+        bound = limits.get("bytes_limit", 4 * RESIDENT_BYTES) // 4
+        if sum(leaf.nbytes for leaf in jax.tree.leaves(host)) > bound:
+            return cls(host, host, mesh)
+        on_device = all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(given))
+        return cls(host, given if on_device and mesh is None else put(host, mesh), mesh)
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self.host)[0])
+
+
+_take_on_device = jax.jit(lambda leaf, index: leaf[index])
+
+
+def take(tree: Any, index: Int[np.ndarray, " chunk"]) -> Any:
+    """The examples of those numbers, gathered where they lie."""
+    return jax.tree.map(
+        lambda leaf: leaf[index] if isinstance(leaf, np.ndarray) else _take_on_device(leaf, index),
+        tree,
+    )
 
 
 def shared(tree: Tree) -> Tree:

@@ -11,6 +11,7 @@ from flax import nnx
 from jax.tree_util import Partial
 
 import jaxsens._run
+import jaxsens.placement
 from jaxsens import Bits, Flip, Gaussian, Patches, Positions, Replacement, Whole, sensitivity
 
 KEY = jax.random.key(0)
@@ -195,7 +196,7 @@ def test_inputs_that_do_not_fit_go_to_the_device_in_parts(monkeypatch):
     options = {"tokens": Bits(), "noise": Gaussian(1.0)}
     at_once = measure(model, x, **options)
     on_device = measure(model, jnp.asarray(x), **options)
-    monkeypatch.setattr(jaxsens._run, "RESIDENT_BYTES", 100)
+    monkeypatch.setattr(jaxsens.placement, "RESIDENT_BYTES", 100)
     monkeypatch.setattr(jaxsens._run, "CHUNK_BYTES", 100)
     in_parts = measure(model, x, **options)
     np.testing.assert_array_equal(at_once.rates, in_parts.rates)
