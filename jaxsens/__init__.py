@@ -1,12 +1,16 @@
 """jaxsens: how much a decision moves when one token of the input is nudged.
 
 >>> import jaxsens
->>> jaxsens.sensitivity(model, x, key=key, tokens=jaxsens.Patches(4))  # doctest: +SKIP
+>>> jaxsens.sensitivity(model, x, key=key, tokens=jaxsens.Patches(4),
+...                     noise=jaxsens.Gaussian(1.0))  # doctest: +SKIP
 """
 
 import importlib
 from types import ModuleType
 
+from jaxsens._compare import Comparison as Comparison
+from jaxsens._compare import Difference as Difference
+from jaxsens._compare import compare as compare
 from jaxsens._decision import Threshold as Threshold
 from jaxsens._decision import decision as decision
 from jaxsens._sensitivity import SensitivityEstimate as SensitivityEstimate

@@ -2,19 +2,143 @@
 
 import dataclasses
 import statistics
+import warnings
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 ROUNDING = 1e-12
+# Examples below which the coverage of intervals is not what it says (measured, see interval).
+ENOUGH = 100
+# Examples that flip at every token or at none, whose variance is taken in beside what was seen.
+UNSEEN = 4
+# Events that strata must hold for their spread to say something; poorer ones join a neighbour.
+EVENTS_EACH = 3
 
 
-def _mean(rates: np.ndarray, axis: int) -> np.ndarray:
-    """Mean over ``axis`` of the entries that are not NaN; NaN where there are none."""
-    measured = ~np.isnan(rates)
-    count = measured.sum(axis)
-    total = np.where(measured, rates, 0.0).sum(axis)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+def mean(values: np.ndarray, axis: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """(Weighted) mean over ``axis`` of the entries that are not NaN; NaN where there are none."""
+    weights = np.where(np.isnan(values), 0.0, 1.0 if weights is None else weights)
+    total = (np.where(weights > 0, values, 0.0) * weights).sum(axis)
+    weight = weights.sum(axis)
+    return np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0)
+
+
+def clustered_variance(
+    values: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, " n"] | None = None,
+    strata: Int[np.ndarray, " n"] | None = None,
+    first_phase: int | None = None,
+) -> float:
+    """Variance of the (weighted) mean of independent values; NaN for a single one.
+
+    Without strata ``var(values) / n``, the variance unbiased. With strata, double sampling:
+    ``sum_h [ s_h^2 sum_{i in h} w_i^2 + W_h (mean_h - mean)^2 / first_phase ]`` with the weights
+    summing to 1 and to W_h in stratum h (Cochran, Sampling Techniques, ch. 12). Strata with next to
+    no events are joined with the next one first, since their spread says nothing.
+    """
+    n = len(values)
+    if n < 2:
+        return float("nan")
+    if weights is None or strata is None or first_phase is None:
+        return float(((values - values.mean()) ** 2).sum() / (n - 1) / n)
+    weights = weights / weights.sum()
+    overall, variance = (weights * values).sum(), 0.0
+    for inside in _joined(values, strata):
+        share = weights[inside].sum()
+        centre = (weights[inside] * values[inside]).sum() / share
+        if len(inside) > 1:
+            spread = ((values[inside] - centre) ** 2).sum() / (len(inside) - 1)
+            variance += spread * (weights[inside] ** 2).sum()
+        variance += share * (centre - overall) ** 2 / first_phase
+    return float(variance)
+
+
+def _joined(values: np.ndarray, strata: np.ndarray) -> list[np.ndarray]:
+    """Members of the strata, from the highest number down, joined until each has events."""
+    groups: list[np.ndarray] = []
+    open_group = np.empty(0, np.int64)
+    for stratum in np.unique(strata)[::-1]:
+        open_group = np.append(open_group, np.flatnonzero(strata == stratum))
+        if _equal(np.abs(values[open_group])) >= EVENTS_EACH:
+            groups.append(open_group)
+            open_group = open_group[:0]
+    if len(open_group):
+        groups[-1:] = [np.append(groups[-1], open_group)] if groups else [open_group]
+    return groups
+
+
+def _equal(sizes: np.ndarray) -> float:
+    """How many equal ones carry as much information: ``(sum)^2 / sum of squares``."""
+    squares = (sizes**2).sum()
+    return float(sizes.sum() ** 2 / squares) if squares > 0 else 0.0
+
+
+def standard_error(
+    rates: Float[np.ndarray, "N T"],
+    shared: bool,
+    weights: Float[np.ndarray, " N"] | None,
+    strata: Int[np.ndarray, " N"] | None,
+) -> float:
+    """Of the mean of (N, T) rates or differences of rates; NaN for a single example.
+
+    Examples are clusters, and where ``shared`` says so tokens too.
+    """
+    per_example = mean(rates, 1)
+    measured = ~np.isnan(per_example)
+    if measured.sum() < 2:
+        return float("nan")
+    if weights is None or strata is None:
+        variance = clustered_variance(per_example[measured])
+    else:
+        variance = clustered_variance(
+            per_example[measured], weights[measured], strata[measured], int((strata >= 0).sum())
+        )
+    tokens = int((~np.isnan(rates)).any(axis=0).sum())
+    if shared and tokens > 1:
+        cells = int((~np.isnan(rates)).sum())
+        residual = np.nan_to_num(rates - mean(per_example, 0))
+        by_token = (residual.sum(0) ** 2).sum() / cells**2 * tokens / (tokens - 1)
+        by_cell = (residual**2).sum() / cells**2
+        variance += max(by_token - by_cell, 0.0)
+    # Equal rates differ by rounding alone; a real difference is far above it.
+    return float(np.sqrt(variance)) if variance > ROUNDING**2 else 0.0
+
+
+def effective_number(values: np.ndarray, weights: np.ndarray | None) -> float:
+    """How many equally weighted examples there might as well be."""
+    return float(len(values) if weights is None else _equal(weights))
+
+
+def quantile(level: float) -> float:
+    """z of a two-sided normal interval. Raises ValueError unless 0 < level < 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    return statistics.NormalDist().inv_cdf((1 + level) / 2)
+
+
+def students(z: float, events: float) -> float:
+    """z widened to Student's t, to first order, for as many degrees of freedom as events."""
+    return z * (1 + (z**2 + 1) / (4 * max(events, 2.0)))
+
+
+def with_unseen(variance: float, most: float, n: float) -> float:
+    """A mean's variance with that of UNSEEN examples beside n, where an example has at most most.
+
+    A few examples tell little of how much examples may differ.
+    """
+    return variance + UNSEEN * max(most - n * variance, 0.0) / (n * (n + UNSEEN))
+
+
+def warn_if_few(examples: int, stacklevel: int) -> None:
+    """Say that so few examples cannot show how much examples differ."""
+    if 1 < examples < ENOUGH:
+        warnings.warn(
+            f"an interval from {examples} examples may be too short: where 5 % of the examples "
+            f"flip often and the others hardly, 95 % intervals covered 77 % with 30 and 95 % with "
+            f"{ENOUGH}; measure more examples",
+            stacklevel=stacklevel + 1,
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -24,32 +148,55 @@ class SensitivityEstimate:
     ``rates`` (N, T) holds, for every example and token, the share of its draws that changed the
     decision, NaN where a token was padding or not drawn; everything else follows from it.
     ``forward_passes`` counts model evaluations, one a row, the clean inputs included.
+
+    Where passes were spent unequally, ``weights`` (N,) says how much each example counts (0 if it
+    was not measured) and ``strata`` (N,) in which stratum it lies, -1 if it was not looked at.
+    ``real`` (N,) is the number of real tokens of each example, T if None. ``fingerprint`` stands
+    for inputs, tokens, noise, key and plan: estimates with the same one can be compared in pairs.
     """
 
     rates: Float[np.ndarray, "N T"]
     forward_passes: int
     shared: bool = False
+    weights: Float[np.ndarray, " N"] | None = None
+    strata: Int[np.ndarray, " N"] | None = None
+    real: Int[np.ndarray, " N"] | None = None
+    fingerprint: str | None = None
 
     @property
     def per_example(self) -> Float[np.ndarray, " N"]:
         """Mean flip rate of each example over its measured tokens; NaN if it was not measured."""
-        return _mean(self.rates, 1)
+        return mean(self.rates, 1)
+
+    @property
+    def _cell_weights(self) -> np.ndarray:
+        """An example's weight over the share of its real tokens that were measured, (N, 1)."""
+        measured = (~np.isnan(self.rates)).sum(1)
+        real = self.rates.shape[1] if self.real is None else self.real
+        weights = 1.0 if self.weights is None else self.weights
+        if self.weights is None and self.real is None:
+            return np.ones((len(self.rates), 1))
+        return (weights * real / np.maximum(measured, 1))[:, None]
 
     @property
     def per_token(self) -> Float[np.ndarray, " T"]:
-        """Mean flip rate of each token position over the examples in which it was measured.
+        """Mean flip rate of each token position over the examples that have it.
 
-        Without padding and with every token measured, its mean is ``value``.
+        Examples count by their weight and, where only some of their tokens were measured, by how
+        many real tokens each of these stands for. Without padding and with every token measured,
+        the mean of ``per_token`` is ``value``.
         """
-        return _mean(self.rates, 0)
+        return mean(self.rates, 0, self._cell_weights)
 
     @property
     def per_token_stderr(self) -> Float[np.ndarray, " T"]:
         """Standard error of ``per_token`` over examples; NaN where fewer than two count."""
-        count = (~np.isnan(self.rates)).sum(0)
-        squares = _mean((self.rates - self.per_token[None, :]) ** 2, 0)
+        weights = np.where(np.isnan(self.rates), 0.0, self._cell_weights)
+        count = (weights > 0).sum(0)
+        residuals = np.nan_to_num(weights * (self.rates - self.per_token[None, :]))
         few = count < 2
-        return np.sqrt(np.where(few, np.nan, squares) / np.where(few, 1, count - 1))
+        squares = np.where(few, np.nan, (residuals**2).sum(0) * count / np.maximum(count - 1, 1))
+        return np.sqrt(squares) / np.where(few, 1.0, weights.sum(0))
 
     @property
     def examples(self) -> int:
@@ -58,55 +205,59 @@ class SensitivityEstimate:
 
     @property
     def value(self) -> float:
-        """S: the mean over examples of the mean flip rate over tokens, in [0, 1]."""
-        return float(_mean(self.per_example, 0))
+        """S: the (weighted) mean over examples of the mean flip rate over tokens, in [0, 1]."""
+        return float(mean(self.per_example, 0, self.weights))
+
+    def _measured(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Rates of the measured examples, and their weights."""
+        rates = self.per_example
+        measured = ~np.isnan(rates)
+        return rates[measured], None if self.weights is None else self.weights[measured]
 
     @property
     def stderr(self) -> float:
         """Standard error of ``value`` with examples as clusters; NaN for a single example.
 
-        The root of ``var(per_example) / N`` (unbiased variance). Draws and tokens of one example
-        are dependent, examples are not, so this holds for the exact protocol and for sampled
-        tokens alike. Where examples share the place of a token (``Scatter``), tokens are clusters
-        too, and the two-way cluster variance by_example + by_token - by_cell is used, never less
-        than by_example.
+        The root of ``var(per_example) / N`` (unbiased variance), or with strata of
+        :func:`clustered_variance`. Draws and tokens of one example are dependent, examples are not,
+        so this holds for the exact protocol and for sampled tokens alike. Where examples share the
+        place of a token (``Scatter``), tokens are clusters too, and the two-way cluster variance
+        by_example + by_token - by_cell is used, never less than by_example.
         """
-        per_example, n = self.per_example, self.examples
-        if n < 2:
-            return float("nan")
-        variance = _mean((per_example - self.value) ** 2, 0) / (n - 1)
-        tokens = int((~np.isnan(self.per_token)).sum())
-        if self.shared and tokens > 1:
-            cells = int((~np.isnan(self.rates)).sum())
-            residual = np.nan_to_num(self.rates - self.value)
-            by_token = (residual.sum(0) ** 2).sum() / cells**2 * tokens / (tokens - 1)
-            by_cell = (residual**2).sum() / cells**2
-            variance += max(by_token - by_cell, 0.0)
-        # Equal rates differ by rounding alone; a real difference is far above it.
-        return float(np.sqrt(variance)) if variance > ROUNDING**2 else 0.0
+        return standard_error(self.rates, self.shared, self.weights, self.strata)
 
     @property
     def events(self) -> float:
         """How many equal flips carry as much information: ``(sum r)^2 / sum r^2`` over examples.
 
-        ``r`` is ``per_example``, or ``1 - per_example`` if these are fewer; with shared tokens at
-        most the number of tokens. A standard error estimated from few events is itself uncertain.
+        ``r`` is the (weighted) ``per_example``, or ``1 - per_example`` if these are fewer; with
+        shared tokens at most the number of tokens. A standard error estimated from few events is
+        itself uncertain.
         """
-        rates = self.per_example[~np.isnan(self.per_example)]
-        counts = [r.sum() ** 2 / (r**2).sum() if r.any() else 0.0 for r in (rates, 1 - rates)]
+        rates, weights = self._measured()
+        counts = [_equal(r if weights is None else weights * r) for r in (rates, 1 - rates)]
         return float(min(counts + [self.rates.shape[1]] * self.shared))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Confidence interval for S, within [0, 1]; NaN for a single example.
 
-        Wilson's score interval for a share of S (1 - S) / stderr^2 independent trials, with z
+        Wilson's score interval for a share of S (1 - S) / variance independent trials, with z
         widened to Student's t (to first order) for as many degrees of freedom as there are
-        ``events``. It covers where flips are so few that ``value`` ± 1.96 ``stderr`` does not, and
+        ``events``. The variance is stderr^2 as it would be with four more examples that flip at
+        every token or at none (variance S (1 - S)): a few examples tell little of how much examples
+        differ. It covers where flips are so few that ``value`` ± 1.96 ``stderr`` does not, and
         agrees with that where they are many. When all N examples have the same rate (no flip at
         all, say), ``stderr`` is 0 and says nothing: they count as N trials, so that the bound is
-        about 3.8 / N at 95 %. Raises ValueError unless 0 < level < 1.
+        about 3.8 / N at 95 %.
+
+        Measured coverage of 95 % intervals, 2,000 simulations each: with rates that vary
+        lognormally (log-sd 1 or 1.5) 94 to 100 % from 10 examples on; where 5 % of the examples
+        flip at 0.9 and the others at 0.02, 98 % with 10 examples, 77 % with 30 (which often hold
+        none of the 5 %, and nothing shows it), 95 % with 100. Warns below 100 examples. Raises
+        ValueError unless 0 < level < 1.
         """
         low, high = self._wilson(level)
+        warn_if_few(self.examples, stacklevel=2)
         return max(low, 0.0), min(high, 1.0)
 
     def half_width(self, level: float = 0.95) -> float:
@@ -115,15 +266,13 @@ class SensitivityEstimate:
         return (high - low) / 2
 
     def _wilson(self, level: float) -> tuple[float, float]:
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1, got {level}")
-        p, stderr = self.value, self.stderr
-        z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+        p, stderr, z = self.value, self.stderr, quantile(level)
+        n = effective_number(*self._measured())
         if stderr == 0:
-            trials = float(self.examples)
+            trials = float(n)
         else:
-            trials = p * (1 - p) / stderr**2
-            z *= 1 + (z**2 + 1) / (4 * max(self.events, 2.0))
+            trials = p * (1 - p) / with_unseen(stderr**2, p * (1 - p), n)
+            z = students(z, self.events)
         centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
         half = z / (1 + z**2 / trials) * np.sqrt(p * (1 - p) / trials + (z / (2 * trials)) ** 2)
         return float(centre - half), float(centre + half)

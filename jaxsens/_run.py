@@ -1,5 +1,6 @@
 """A measurement on the device: a plan's rows through the model, several batches a call."""
 
+import functools
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
+from jaxsens._batch import PROBE, default_batch_size
 from jaxsens._check import check_members, leaf_number, positive_int
 from jaxsens._decision import Seen, Verdicts, checked_decision, judge, problem
 from jaxsens._inference import inference
@@ -23,9 +25,6 @@ from jaxsens.noise import Noise
 from jaxsens.placement import Inputs, divide, put, replicate, take
 from jaxsens.tokens import Tokens
 
-# Forward rows a call of the compiled program when the caller names no batch size: past the point
-# where larger batches help a CPU, and small enough for attention scores to fit in memory.
-DEFAULT_BATCH_SIZE = 512
 BATCHES = 8  # batches of one call of the program, so that a device does not wait for the host
 IN_FLIGHT = 2  # calls queued ahead of the results read back
 CHUNK_BYTES = 2**28  # of inputs, what a call may be handed at most unless one batch needs more
@@ -136,7 +135,7 @@ class Runner:
         for name, value in (("model", model), *((("embed", embed),) if embed is not None else ())):
             check_model(value, name)
         models = (model,) if embed is None else (model, embed)
-        mesh, devices = inputs.mesh, 1 if inputs.mesh is None else inputs.mesh.size
+        mesh = inputs.mesh
         self._models = replicate(tuple(map(inference, models)), mesh)
         self.inputs = inputs
         tokens = tokens.bind(inputs.host) if hasattr(tokens, "bind") else tokens
@@ -150,12 +149,16 @@ class Runner:
         noise = jax.tree.map(lambda n: np.float32(n) if isinstance(n, float) else n, noise)
         self._settings = Settings(tokens, noise, number, checked_decision(decision), mesh)
         self._seen, self._checked = Seen(decision), False
-        size = positive_int("batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size)
-        if batch_size is not None and size % devices:
-            raise ValueError(f"batch_size={size} cannot be divided over {devices} devices")
-        self.batch_size = size + -size % devices
-        self._exactly = batch_size is not None  # some models are made for one size of batch
-        self._program: Callable[..., Any] | None = None
+        self._devices = 1 if mesh is None else mesh.size
+        # Some models are made for one size of batch: one that was asked for is kept to.
+        self._exactly = batch_size is not None
+        if batch_size is not None:
+            self.batch_size = positive_int("batch_size", batch_size)
+            if self.batch_size % self._devices:
+                raise ValueError(
+                    f"batch_size={batch_size} cannot be divided over {self._devices} devices"
+                )
+        self._program: Callable[..., Any] = decide(self._models, self._settings)
 
     def _perturbed(self, perturb: str | int | None) -> tuple[Any, int]:
         """The array that holds the tokens (embedded: of a few examples), and its place."""
@@ -173,14 +176,26 @@ class Runner:
         number = leaf_number(inputs, perturb, "perturb", what)
         return jax.tree.leaves(inputs)[number], number
 
-    def shapes(self, plan: Plan) -> None:
-        """Take batches of a size that this plan fills, for all plans to come."""
+    def _default_rows(self) -> int:
+        """By what the model computes for a batch of PROBE rows on each device, which is traced."""
+        of_one = np.zeros((1, PROBE * self._devices), np.int32)
+        args = self._arguments(Call(of_one[0], of_one[:, 0], Rows(*[of_one] * 4), 1))
+        if isinstance(self._program, functools.partial):
+            rows = default_batch_size(self._program.func, (*self._program.args, *args))
+        else:
+            rows = default_batch_size(self._program, args)
+        return rows * self._devices
+
+    def shapes(self, most: int, full: Plan | None = None) -> None:
+        """Choose the size of a batch (at most ``most``), and the shapes that ``full`` needs.
+
+        They hold for all plans to come, because a plan of its own shapes would compile.
+        """
         if not self._exactly:
-            devices = 1 if self.inputs.mesh is None else self.inputs.mesh.size
-            self.batch_size = min(self.batch_size, plan.total + -plan.total % devices)
-        self._block = plan.block(self.batch_size)
+            self.batch_size = min(self._default_rows(), most + -most % self._devices)
+        self._block = full.block(self.batch_size) if full else self.batch_size
         each = sum(leaf.nbytes for leaf in jax.tree.leaves(self.inputs.host)) / len(self.inputs)
-        batches = min(BATCHES, -(-plan.total // self.batch_size))
+        batches = min(BATCHES, -(-full.total // self.batch_size)) if full else BATCHES
         self._batches = max(1, min(batches, int(CHUNK_BYTES / max(each * self._block, 1))))
 
     def run(self, plan: Plan) -> tuple[Int[np.ndarray, " total"], Float[np.ndarray, " total"]]:
@@ -188,8 +203,6 @@ class Runner:
 
         Raises ValueError where an output decides nothing, or depends on anything but its row.
         """
-        if self._program is None:
-            self._program = decide(self._models, self._settings)
         decisions, margins = np.empty(plan.total, np.int32), np.empty(plan.total, np.float32)
         pending: deque[tuple[int, Verdicts]] = deque()
 
@@ -231,7 +244,6 @@ class Runner:
 
     def _check_rows(self, plan: Plan, recorded: Verdicts) -> None:
         """One more batch: rows of the first call in other company and order."""
-        assert self._program is not None
         program, shape = self._program, (self._batches, self.batch_size)
         rows = plan.rows(np.arange(len(recorded.decision)))
 

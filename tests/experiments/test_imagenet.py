@@ -23,7 +23,10 @@ from jaxsens.weights.pretrained import load_pretrained
 FILES = {"config.json", "metrics.jsonl", "result.json", "imagenet.png"}
 
 
-pytestmark = pytest.mark.usefixtures("small")
+pytestmark = [
+    pytest.mark.usefixtures("small"),
+    pytest.mark.filterwarnings("ignore:an interval from"),  # of a handful of images
+]
 
 
 @pytest.fixture

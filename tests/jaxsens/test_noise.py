@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 
 from jaxsens import Flip, Gaussian, Patches, Positions, Replacement
+from jaxsens.noise import _erf_inv, _mixed
 
 KEYS = jax.random.split(jax.random.key(0), 20_000)
 
@@ -48,6 +49,25 @@ def test_gaussian_in_every_shape_and_from_every_kind_of_key(impl, shape):
         assert abs(off).max() < 5 / math.sqrt(4000)
         squares = np.corrcoef((noise**2).T)[~np.eye(size, dtype=bool)]
         assert abs(squares).max() < 5.5 / math.sqrt(4000)
+
+
+def test_inverse_error_function():
+    x = np.linspace(-1 + 2**-24, 1 - 2**-24, 100_001).astype("f4")
+    x = x[abs(x) < 1]
+    np.testing.assert_allclose(_erf_inv(x), jax.lax.erf_inv(x), rtol=2e-6, atol=1e-7)
+
+
+def test_bits_of_neighbouring_counters_and_keys_are_independent():
+    """Bit by bit: of one key's numbers, and of keys that differ in one bit."""
+    n = 2**14
+    words = np.asarray(_mixed(_mixed(np.arange(n, dtype="u4") * np.uint32(0x9E3779B9) + 7) ^ 9))
+    others = [np.asarray(_mixed(_mixed(np.arange(n, dtype="u4") * np.uint32(0x9E3779B9) + a) ^ b))
+              for a, b in ((6, 9), (7, 8), (7 + 2**31, 9), (7, 9 + 2**31))]  # fmt: skip
+    for other in (np.roll(words, 1), np.roll(words, 25), *others):
+        differs = (words ^ other)[:, None] >> np.arange(32, dtype="u4") & 1
+        assert abs(differs.mean(0) - 0.5).max() < 4.5 * 0.5 / math.sqrt(n)
+        assert abs(differs.sum(1).mean() - 16) < 4.5 * math.sqrt(8 / n)
+        assert differs.sum(1).var() == pytest.approx(8, rel=4.5 * math.sqrt(2 / n))
 
 
 def test_gaussian_tails():

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxsens import Bits, Flip, Gaussian, Patches, Positions, Replacement, sensitivity
+from jaxsens import (
+    Bits,
+    Flip,
+    Gaussian,
+    Patches,
+    Positions,
+    Replacement,
+    _batch,
+    sensitivity,
+)
 from jaxsens._inference import inference
 from jaxsens._plan import Plan
 from jaxsens._run import Settings, decide
@@ -42,7 +51,7 @@ def test_a_second_call_retraces_nothing():
             noise=Gaussian(variance), **options,
         )  # fmt: skip
 
-    assert traces(measure()) == 1
+    assert traces(measure()) == 2  # once to see how large its arrays are, once to compile
     assert traces(measure()) == 0
     assert traces(measure(key=1), measure(variance=2.0), measure(variance=3), measure(seed=1)) == 0
     assert traces(measure(x=X + 1), measure(x=X.astype(np.float64))) == 0
@@ -63,7 +72,7 @@ def test_rounds_towards_a_target_share_one_program():
             tokens_per_example=1, repeats=1, target_stderr=target,
         )  # fmt: skip
 
-    assert traces(measure(0, 0.01)) == 1
+    assert traces(measure(0, 0.01)) == 2
     assert traces(measure(1, 0.01), measure(2, 0.02), measure(3, 0.03)) == 0
 
 
@@ -128,3 +137,24 @@ def test_memory_is_bounded_by_batch_size(sampled):
         assert total(compiled(n, repeats, 32, sampled)) <= total(small)
     larger = compiled(20, 1, 256, sampled)
     assert larger.temp_size_in_bytes > 4 * small.temp_size_in_bytes
+
+
+def test_the_default_batch_size_follows_the_activations(monkeypatch):
+    """The largest array for each row, found by hand; a bound on a CPU, another elsewhere."""
+    x = np.ones((4000, 6), np.float32)
+
+    def rows(width):
+        seen = []
+
+        def model(x):
+            seen.append(len(x))
+            wide = jnp.tile(x, (1, width))  # float32 (rows, 6 width), and constants of any size
+            return (wide @ jnp.ones((6 * width, 3))).astype(jnp.float32)
+
+        sensitivity(model, x, key=KEY, tokens=Bits(), noise=Flip((0, 1)))
+        return seen[-1]
+
+    assert rows(1) == 512
+    assert rows(2**13) == 128  # 2^25 bytes over 6 * 2^13 * 4 is 170
+    monkeypatch.setattr(_batch, "CPU_BYTES", 2**10)
+    assert rows(2**4) == 8

@@ -66,7 +66,7 @@ def test_target_stderr(variance, target, tokens, repeats):
         sensitivity(
             MODEL, rng.normal(size=(4000, len(W))).astype("f4"), key=jax.random.key(seed),
             tokens=Bits(), noise=Gaussian(variance), repeats=repeats, tokens_per_example=tokens,
-            target_stderr=target, batch_size=2048,
+            target_stderr=target, batch_size=2048, allocation="uniform",
         )
         for seed in range(REPETITIONS)
     ]  # fmt: skip

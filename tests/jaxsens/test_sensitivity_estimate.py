@@ -1,6 +1,7 @@
 """SensitivityEstimate: means, standard errors and intervals against slow, obvious NumPy."""
 
 import statistics
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ def wilson(successes, trials, z):
 
 def test_interval_of_independent_trials_is_wilsons():
     """One token, one draw: n Bernoulli trials. Few flips widen z to Student's t."""
-    for flips, n in ((3, 50), (300, 1000), (997, 1000)):
+    for flips, n in ((3, 150), (300, 1000), (997, 1000)):
         rates = (np.arange(n) < flips).astype(float)[:, None]
         est = SensitivityEstimate(rates, 0)
         events = min(flips, n - flips)
@@ -70,9 +71,96 @@ def test_interval_of_independent_trials_is_wilsons():
 def test_interval_of_many_flips_is_two_standard_errors():
     rng = np.random.default_rng(0)
     est = SensitivityEstimate(rng.binomial(5, 0.3, size=(3000, 7)) / 5, 0)
-    expected = est.value - 1.96 * est.stderr, est.value + 1.96 * est.stderr
-    np.testing.assert_allclose(est.interval(), expected, rtol=1e-3)
-    assert est.half_width() == pytest.approx(1.96 * est.stderr, rel=2e-3)
+    # Four more examples that might flip at every token or at none: 2 % at 3,000 examples.
+    p, variance = est.value, est.stderr**2
+    unseen = 4 * (p * (1 - p) - 3000 * variance) / (3000 * 3004)
+    half = 1.96 * np.sqrt(variance + unseen)
+    np.testing.assert_allclose(est.interval(), (p - half, p + half), rtol=1e-3)
+    assert est.half_width() == pytest.approx(half, rel=2e-3)
+    assert half == pytest.approx(1.96 * est.stderr, rel=0.03)
+
+
+RATES = {
+    "lognormal": lambda rng, n: np.minimum(0.02 * np.exp(rng.normal(size=n)), 1),
+    "wide lognormal": lambda rng, n: np.minimum(0.02 * np.exp(1.5 * rng.normal(size=n)), 1),
+    "beta": lambda rng, n: rng.beta(0.2, 6, size=n),
+    "one in five": lambda rng, n: (rng.random(n) < 0.2).astype(float),
+    "one in twenty often": lambda rng, n: np.where(rng.random(n) < 0.05, 0.9, 0.02),
+}
+
+
+@pytest.mark.parametrize("kind", RATES)
+def test_intervals_of_few_examples_cover(kind):
+    """600 repetitions, known to 1 %. Where nothing shows the rare kind, a warning says so."""
+    draw, rng = RATES[kind], np.random.default_rng(0)
+    truth = draw(np.random.default_rng(1), 2_000_000).mean()
+    for n in (10, 30, 100):
+        covered = []
+        for _ in range(600):
+            flips = rng.binomial(80, draw(rng, n))
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                low, high = SensitivityEstimate(flips[:, None] / 80, 0).interval()
+            covered.append(low <= truth <= high)
+            assert len(said) == (n < 100)
+        # Most samples of 30 hold none or one of the 5 % that flip often.
+        least = 0.7 if (kind, n) == ("one in twenty often", 30) else 0.92
+        assert np.mean(covered) >= least
+
+
+def weighted(seed=0):
+    """Two strata of 60 and 240 examples, all of the first and a sixth of the second measured."""
+    rng = np.random.default_rng(seed)
+    rates = rng.binomial(3, np.where(np.arange(300) < 60, 0.4, 0.05)[:, None], (300, 4)) / 3
+    rates[100:] = np.nan
+    strata = (np.arange(300) >= 60).astype(int)
+    weights = np.where(np.arange(300) < 60, 1 / 300, 240 / 300 / 40)
+    weights[100:] = 0
+    return SensitivityEstimate(rates, 9, weights=weights, strata=strata)
+
+
+def test_strata_against_loops():
+    est = weighted()
+    y = est.per_example
+    first, second = y[:60], y[60:100]
+    value = 0.2 * first.mean() + 0.8 * second.mean()
+    assert est.value == pytest.approx(value)
+    variance = 0.2**2 * first.var(ddof=1) / 60 + 0.8**2 * second.var(ddof=1) / 40
+    between = 0.2 * (first.mean() - value) ** 2 + 0.8 * (second.mean() - value) ** 2
+    assert est.stderr == pytest.approx(np.sqrt(variance + between / 300))
+    by_token = 0.2 * est.rates[:60].mean(0) + 0.8 * est.rates[60:100].mean(0)
+    np.testing.assert_allclose(est.per_token, by_token)
+    assert est.per_token.mean() == pytest.approx(est.value)
+    assert (est.per_token_stderr > est.stderr).all()
+    assert np.isnan(y[100:]).all()
+    low, high = est.interval()
+    assert low < est.value < high
+
+
+def test_weighted_standard_error_against_monte_carlo():
+    found = [weighted(seed) for seed in range(300)]
+    values = np.array([est.value for est in found])
+    assert abs(values.mean() - 0.12) < 4 * values.std() / np.sqrt(300)
+    # The strata's sizes are fixed here, so that the part between them is not in the values.
+    within = np.sqrt(0.2**2 * 0.4 * 0.6 / 12 / 60 + 0.8**2 * 0.05 * 0.95 / 12 / 40)
+    assert values.std() == pytest.approx(within, rel=0.15)
+    assert np.mean([est.stderr for est in found]) == pytest.approx(
+        np.hypot(within, np.sqrt(0.2 * 0.8 * 0.35**2 / 300)), rel=0.05
+    )
+
+
+def test_sampled_tokens_stand_for_all_of_their_example():
+    """One token of each example measured: long examples must count at each token all the same."""
+    real = np.where(np.arange(4000) % 2, 2, 8)
+    rng = np.random.default_rng(0)
+    token = rng.integers(real)
+    rates = np.full((4000, 8), np.nan)
+    # Short examples always flip, long ones never.
+    rates[np.arange(4000), token] = (real == 2).astype(float)
+    est = SensitivityEstimate(rates, 0, real=real)
+    np.testing.assert_allclose(est.per_token[:2], 0.5, atol=0.1)
+    assert (est.per_token[2:] == 0).all()
+    assert abs(est.per_token[0] - 0.5) < 4 * est.per_token_stderr[0]
 
 
 def test_events_count_equal_flips():

@@ -159,6 +159,7 @@ SETTINGS = {
     "ids": (IDS, Positions(VALID), Replacement(np.arange(-5, 6)), {}),
     "bits": (np.sign(IDS + 0.5), Bits(), Flip(), {}),
     "target": (IMAGES, Patches(2), Gaussian(1.0), {"target_stderr": 1.0}),
+    "uniform": (IMAGES, Patches(2), Gaussian(1.0), {"target_stderr": 1.0, "allocation": "uniform"}),
 }
 
 
@@ -237,8 +238,9 @@ def test_sampled_tokens_are_uniform_and_unbiased():
 def test_target_measures_a_random_part_with_the_same_noise():
     w, _ = drawn(0)
     x = np.random.default_rng(0).normal(size=(3000, D)).astype("f4")
+    measure = functools.partial(gaussian, allocation="uniform")
     everything = gaussian(model(w), x)
-    est = gaussian(model(w), x, target_stderr=0.01)
+    est = measure(model(w), x, target_stderr=0.01)
     measured = ~np.isnan(est.per_example)
     assert 100 <= measured.sum() == est.examples < 3000
     np.testing.assert_array_equal(est.rates[measured], everything.rates[measured])
@@ -249,5 +251,5 @@ def test_target_measures_a_random_part_with_the_same_noise():
     assert abs(z) < 4
     assert measured[: est.examples].sum() < est.examples
     with pytest.warns(UserWarning, match=r"^target_stderr=0\.001 was not reached with all 3000"):
-        short = gaussian(model(w), x, target_stderr=0.001)
+        short = measure(model(w), x, target_stderr=0.001)
     np.testing.assert_array_equal(short.rates, everything.rates)
