@@ -30,7 +30,7 @@ PILOT_BITS = np.array([6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.7])  # an example, where 
 PILOT = (100, 1000)  # at least and at most so many examples
 FOLDS = 5
 GROWTH = 20.0  # from one round to the next at most
-SURE, LEAST = 0.25, 0.12  # see Allocation.known; bits an example gets in any stratum
+SURE = 0.25  # flips that the curve counts for, see Allocation.known
 OVERDISPERSION = 0.04, 20.0  # V_b,h / (mu_h (1 - mu_h)) before data, and as sure as so many flips
 
 
@@ -237,7 +237,12 @@ def design(
 
     def allocated(c: float) -> np.ndarray:
         several, few = np.sqrt(vw.mean(0) / c), np.sqrt((vb + vw).mean(0) / c)
-        return np.clip(np.where(several >= 1, several, np.minimum(few, 1)), LEAST, most_bits)
+        bits = np.clip(np.where(several >= 1, several, np.minimum(few, 1)), 1e-3, most_bits)
+        # One flip of a share k counts 1 / (examples k): never more than one standard error, lest
+        # the estimate hang on whether a single rare flip was met.
+        variance = variances(bits).max()
+        error = target if target is not None else np.sqrt(variance * (1 + shares @ bits) / passes)
+        return np.maximum(bits, min(1.0, error / variance))
 
     best: tuple[float, Design] | None = None
     for c in np.geomspace(1e-7, 1.0, 120):
