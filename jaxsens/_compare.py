@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 
@@ -20,6 +19,7 @@ from jaxsens._estimate import (
 )
 from jaxsens._measure import measure
 from jaxsens.noise import Noise
+from jaxsens.placement import placed
 from jaxsens.tokens import Tokens
 
 
@@ -134,7 +134,7 @@ class Comparison:
         return "\n".join(lines)
 
 
-@jax.transfer_guard("allow")  # as for sensitivity
+@placed
 def compare(
     models: Mapping[str, Any] | Sequence[Any],
     inputs: Any = None,

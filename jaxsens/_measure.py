@@ -14,7 +14,7 @@ from jaxsens._check import checked_inputs, checked_key, positive_float, positive
 from jaxsens._estimate import SensitivityEstimate
 from jaxsens._plan import Plan, generator, rates, sample_tokens
 from jaxsens._run import Runner, check_protocols
-from jaxsens.placement import Inputs, rows_mesh
+from jaxsens.placement import Inputs
 
 FIRST_ROUND = 100  # examples measured before target_stderr is looked at
 ADAPTIVE_BATCH = 128  # its rounds are short, and the last batch of each is filled up
@@ -38,7 +38,10 @@ def measure(
     batch_size: int | None,
     mesh: Any,
 ) -> list[SensitivityEstimate]:
-    """Estimates of all the models; arguments as for :func:`jaxsens.sensitivity`."""
+    """Estimates of all the models; arguments as for :func:`jaxsens.sensitivity`.
+
+    ``mesh`` is of :func:`jaxsens.placement.rows_mesh`.
+    """
     check_protocols(tokens, noise)
     token_key, order_key, noise_key = jax.random.split(checked_key(key), 3)
     repeats = positive_int("repeats", repeats)
@@ -46,7 +49,7 @@ def measure(
     target = None if target_stderr is None else positive_float("target_stderr", target_stderr)
     passes = None if passes is None else positive_int("passes", passes)
     adaptive = _is_adaptive(allocation, tokens.shared, tokens_per_example, target, passes)
-    placed = Inputs.place(inputs, checked_inputs(inputs), rows_mesh(mesh, inputs, list(models)))
+    placed = Inputs.place(inputs, checked_inputs(inputs), mesh)
     runners = [
         Runner(
             model, placed, key=noise_key, tokens=tokens, noise=noise, perturb=perturb,

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-import jax
 from jax import Array
 
 from jaxsens._estimate import SensitivityEstimate as SensitivityEstimate
 from jaxsens._measure import measure
 from jaxsens.noise import Noise
+from jaxsens.placement import placed
 from jaxsens.tokens import Tokens
 
 
-@jax.transfer_guard("allow")  # what goes to the device and back does so by design
+@placed
 def sensitivity(
     model: Any,
     inputs: Any,

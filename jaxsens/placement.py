@@ -1,16 +1,19 @@
 """Where arrays lie: the one place that puts them on a device, or on many."""
 
+import contextlib
+import functools
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
 Tree = TypeVar("Tree")
-
+F = TypeVar("F", bound=Callable[..., Any])
 ROWS = "jaxsens_rows"  # the one axis of the mesh that rows are divided over
 RESIDENT_BYTES = 2**30  # inputs up to this go to the device as a whole, where it tells no limit
 
@@ -44,6 +47,26 @@ def rows_mesh(mesh: Any, *trees: Any) -> Mesh | None:
     return Mesh(np.asarray(devices), (ROWS,), axis_types=(AxisType.Auto,))
 
 
+def placed(function: F) -> F:
+    """Decorator for a measurement ``(..., mesh=)``: ``mesh`` becomes that of rows.
+
+    Within, what goes to the device and back does so by design, whatever ``jax.transfer_guard``
+    says, and the caller's ``jax.set_mesh`` holds no longer; it serves as ``mesh``.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, mesh: Any = None, **options: Any) -> Any:
+        around = jax.sharding.get_mesh()
+        rows = rows_mesh(around if mesh is None and not around.empty else mesh, args, options)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(jax.transfer_guard("allow"))
+            if rows is not None and not around.empty:
+                stack.enter_context(jax.set_mesh(rows))
+            return function(*args, mesh=rows, **options)
+
+    return cast(F, call)
+
+
 def put(tree: Any, mesh: Mesh | None) -> Any:
     """Host arrays on the default device, or whole on each device of the mesh."""
     return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
@@ -58,9 +81,14 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
     def put(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array):
             return leaf
-        if leaf.is_fully_addressable:
+        if not leaf.is_fully_addressable:
+            return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
+        if sharding.is_fully_addressable:
             return jax.device_put(leaf, sharding)
-        return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # other hosts take NumPy arrays alone
+            data = jax.device_put(np.asarray(jax.random.key_data(leaf)), sharding)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        return jax.device_put(np.asarray(leaf), sharding)
 
     return jax.tree.map(put, tree)
 

@@ -12,7 +12,7 @@ import jaxsens
 
 CODE = """
 import sys, jaxsens
-heavy = {"jaxsens.training", "jaxsens.models", "jaxsens.data", "optax", "orbax.checkpoint", "PIL"}
+heavy = {"jaxsens.training", "jaxsens.models", "jaxsens.data", "orbax.checkpoint", "PIL"}
 print(sorted(heavy & set(sys.modules)), jaxsens.boolean.__name__, "boolean" in dir(jaxsens))
 """
 

@@ -160,7 +160,7 @@ WRONG = {
     "several raw keys": (
         call(key=jax.random.split(jax.random.PRNGKey(0))), ValueError, ["single", "(2, 2)"],
     ),
-    "Gaussian on ids": (call(np.ones((3, 6), int)), TypeError, ["floating-point", "int64", "Flip"]),
+    "Gaussian on ids": (call(np.ones((3, 6), int)), TypeError, ["floating-point", "int32", "Flip"]),
     "Flip of other values": (call(ROWS * 0.5, noise=Flip()), ValueError, ["-1 and 1", "0.5"]),
     "Flip of (0, 1) on signs": (call(-ROWS, noise=Flip((0, 1))), ValueError, ["0 and 1", "-1.0"]),
     "Flip of equal values": (lambda: Flip((1, 1)), ValueError, ["two different", "(1, 1)"]),
