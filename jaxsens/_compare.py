@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from jaxsens._estimate import (
-    SensitivityEstimate,
+from jaxsens._estimate import SensitivityEstimate
+from jaxsens._measure import measure
+from jaxsens._statistics import (
     effective_number,
     mean,
     quantile,
@@ -17,7 +18,6 @@ from jaxsens._estimate import (
     warn_if_few,
     with_unseen,
 )
-from jaxsens._measure import measure
 from jaxsens.noise import Noise
 from jaxsens.placement import placed
 from jaxsens.tokens import Tokens

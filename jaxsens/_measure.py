@@ -103,7 +103,7 @@ def _concluded(
     runners: Sequence[Runner], results: list[SensitivityEstimate]
 ) -> list[SensitivityEstimate]:
     for runner in runners:  # of measure, which sensitivity and compare call
-        runner.conclude(stacklevel=5)
+        runner.conclude(stacklevel=6)
     return results
 
 
@@ -229,7 +229,7 @@ def _warn_short(target: float | None, results: Sequence[SensitivityEstimate]) ->
         f"target_stderr={target:g} was not reached with all {len(results[0].rates)} examples "
         f"(stderr {max(est.stderr for est in results):.2g}); pass more examples, "
         "or raise tokens_per_example or repeats",
-        stacklevel=5,
+        stacklevel=6,
     )
 
 

@@ -10,7 +10,8 @@ import pytest
 from jax.tree_util import Partial
 
 from jaxsens import Bits, Flip, Gaussian, Scatter, SensitivityEstimate, sensitivity
-from jaxsens._adaptive import FOLDS, Allocation, Oracle, allocate, decreasing
+from jaxsens._adaptive import FOLDS, Allocation, Oracle, allocate
+from jaxsens._neyman import decreasing, design, falling
 from jaxsens._plan import rates
 
 KEY = jax.random.key(0)
@@ -148,6 +149,38 @@ def test_pool_adjacent_violators():
         decreasing(np.array([3.0, 1.0, 2.0, 2.0, 0.0]), np.array([1.0, 1.0, 2.0, 1.0, 1.0])),
         [3.0, 1.75, 1.75, 1.75, 0.0],
     )
+
+
+def test_the_curve_of_exponential_rates():
+    place, draws = np.arange(7.0), np.full(7, 1e6)
+    rate = 0.3 * np.exp(-0.8 * place)
+    np.testing.assert_allclose(falling(place, draws * rate, draws), rate, rtol=1e-3)
+    assert (falling(place, np.zeros(7), draws) < 1e-5).all()
+    flat = falling(place, draws * np.arange(1, 8) / 100, draws)  # never rising
+    np.testing.assert_allclose(flat, 0.04, rtol=1e-3)
+
+
+def test_the_design_is_the_cheapest_of_a_fine_grid():
+    """Two strata, bits for both from a grid: variance x cost, without bounds, cannot be less."""
+    shares, mu = np.array([0.2, 0.8]), np.array([[0.3, 0.01]])
+    vb = 0.1 * mu * (1 - mu)
+    vw = mu * (1 - mu) - vb
+
+    def product(bits):
+        each = np.where(bits >= 1, vb + vw / np.maximum(bits, 1), (vb + vw) / np.minimum(bits, 1))
+        outer = (shares * (mu - (shares * mu).sum()) ** 2).sum()
+        return (outer + (shares * each).sum()) * (1 + shares @ bits)
+
+    # A target so far off that one flip never counts for much.
+    found = design(shares, mu, vb, vw, target=1e-4, most_bits=80, most_examples=10**9)
+    grid = np.linspace(0.02, 12, 600)
+    best = min(product(np.array([a, b])) for a in grid[::4] for b in grid[:150])
+    assert product(found.bits) <= 1.02 * best
+    few = design(shares, mu, vb, vw, target=0.004, most_bits=80, most_examples=2000)
+    assert 1900 <= few.examples <= 2000
+    assert few.bits.sum() > found.bits.sum()
+    spent = design(shares, mu, vb, vw, passes=5000, most_bits=80, most_examples=10**9)
+    assert spent.examples * (1 + shares @ spent.bits) == pytest.approx(5000)
 
 
 W = np.array([1, 0.5, 2, 1, 0.3, 0, 1, 1.5], np.float32)
