@@ -12,6 +12,9 @@ from flax import nnx
 
 from jaxsens import Bits, Flip, sensitivity
 
+# Weights of zero decide everything alike, here on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:the model decides")
+
 # Flips rather than Gaussian noise, because a program without random numbers compiles in no time.
 X = np.random.default_rng(0).choice([-1, 1], size=(30, 8)).astype(np.float32)
 measure = functools.partial(
