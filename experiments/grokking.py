@@ -196,6 +196,7 @@ def perturbed(
             key=jax.random.fold_in(key, number),
             tokens=tokens,
             noise=jaxsens.Gaussian(config.variance),
+            decision="argmax",
             repeats=config.repeats,
             batch_size=4096,
         )

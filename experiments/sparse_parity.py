@@ -265,6 +265,7 @@ def measures(
         points,
         tokens=jaxsens.Bits(),
         noise=jaxsens.Flip(),
+        decision="sign",
         tokens_per_example=tokens,
     )
     return flipped, Measure("fourier_weight", weight)

@@ -232,6 +232,7 @@ def ideal(data: SparseFrequent, config: Config) -> dict[str, Any]:
             key=jax.random.key(config.seed),
             tokens=jaxsens.Positions(),
             noise=jaxsens.Replacement(jnp.arange(data.vocabulary)),
+            decision=jaxsens.decision,
             repeats=config.repeats,
             batch_size=2**14,
         )

@@ -61,6 +61,8 @@ def checked_decision(value: Any) -> Any:
     """``decision=`` as the program takes it. Raises TypeError or ValueError."""
     if value is None:
         return None
+    if value is decision:
+        return "either"
     if isinstance(value, Threshold):  # traced, so that another one is not another program
         return Threshold(np.float32(value.value))
     if isinstance(value, str):
@@ -71,8 +73,8 @@ def checked_decision(value: Any) -> Any:
     elif callable(value) and not isinstance(value, type):
         return Own(value)
     raise (ValueError if isinstance(value, str) else TypeError)(
-        "decision must be 'argmax', 'sign', 'label', a threshold such as 0.5, or a function "
-        f"outputs -> integers (N,), got {value!r}"
+        "decision must be 'argmax', 'sign', 'label', jaxsens.decision for either of the first two, "
+        f"a threshold such as 0.5, or a function outputs -> integers (N,), got {value!r}"
     )
 
 
@@ -100,7 +102,7 @@ def judge(outputs: Array, decision: Any = None) -> Verdicts:
         return _own(outputs, decision.function)
     scores = _scores(outputs)
     is_scalar = scores.shape[1] == 1
-    if decision == "argmax" if is_scalar else decision not in (None, "argmax"):
+    if decision == "argmax" if is_scalar else decision not in (None, "argmax", "either"):
         name = f"Threshold({decision.value})" if isinstance(decision, Threshold) else decision
         expected = "(N, C) with C > 1" if decision == "argmax" else "(N,) or (N, 1)"
         raise ValueError(

@@ -84,7 +84,8 @@ def sensitivity(
         (N,) or (N, 1), guarded: integers other than -1, 0 and 1, scalars in [0, 1] and class labels
         are refused, and one decision for everything is warned of. "argmax", "sign", "label" (whole
         numbers as they are), a number t or ``Threshold(t)`` (the sign of output - t; 0.5 for
-        probabilities) or a function outputs -> integers (N,) say so and pass in silence.
+        probabilities), a function outputs -> integers (N,), or ``jaxsens.decision`` for argmax and
+        sign unguarded say so and pass in silence.
       repeats: fresh draws for each token; a deterministic noise is drawn once whatever this says.
       tokens_per_example: measure this many distinct tokens of each example, drawn uniformly,
         instead of all T. Unbiased, and for one budget of passes it allows more examples.

@@ -60,7 +60,9 @@ def placed(function: F) -> F:
         rows = rows_mesh(around if mesh is None and not around.empty else mesh, args, options)
         with contextlib.ExitStack() as stack:
             stack.enter_context(jax.transfer_guard("allow"))
-            if rows is not None and not around.empty:
+            if not around.empty:
+                # Arrays made under the caller's mesh are of its kind; those of NumPy are of none.
+                args, options = jax.tree.map(_to_host, (args, options))
                 stack.enter_context(jax.set_mesh(rows))
             return function(*args, mesh=rows, **options)
 
@@ -85,12 +87,19 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
             return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
         if sharding.is_fully_addressable:
             return jax.device_put(leaf, sharding)
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # other hosts take NumPy arrays alone
-            data = jax.device_put(np.asarray(jax.random.key_data(leaf)), sharding)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = jax.device_put(_to_host(leaf), sharding)
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-        return jax.device_put(np.asarray(leaf), sharding)
+        return jax.device_put(_to_host(leaf), sharding)  # other hosts take NumPy arrays alone
 
     return jax.tree.map(put, tree)
+
+
+def _to_host(leaf: Any) -> Any:
+    if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable:
+        return leaf
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 def divide(function: Callable[..., Any], mesh: Mesh | None, divided: tuple[int, ...]) -> Any:

@@ -61,7 +61,7 @@ def _network(name: str, train: Any, target: float, repetitions: int, epochs: int
     model = trainer.models(state)[0]
     measure = functools.partial(
         jaxsens.sensitivity, model, train.inputs, key=jax.random.key(1), tokens=Patches(PATCH),
-        noise=Gaussian(variance=1.0),
+        noise=Gaussian(variance=1.0), decision="argmax",
     )  # fmt: skip
     found: dict[str, Any] = {}
     for allocation, options in ALLOCATIONS.items():
@@ -79,7 +79,7 @@ def _network(name: str, train: Any, target: float, repetitions: int, epochs: int
     verdicts = jax.jit(lambda model, x: judge(model(x)))(model, train.inputs[some])
     exact = jaxsens.sensitivity(
         model, train.inputs[some], key=jax.random.key(2), tokens=Patches(PATCH),
-        noise=Gaussian(variance=1.0),
+        noise=Gaussian(variance=1.0), decision="argmax",
     )  # fmt: skip
     return {
         "network": name,

@@ -106,7 +106,8 @@ def _network(name: str, config: Config) -> dict[str, Any]:
     torch_loop = _torch(model, architecture, widths, images, batch_size, config.repeats)
     measure = functools.partial(
         jaxsens.sensitivity, model, images, key=jax.random.key(0), tokens=Patches(PATCH),
-        noise=Gaussian(variance=1.0), repeats=config.repeats, batch_size=batch_size,
+        noise=Gaussian(variance=1.0), repeats=config.repeats, decision="argmax",
+        batch_size=batch_size,
     )  # fmt: skip
 
     begun = time.perf_counter()

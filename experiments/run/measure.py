@@ -61,6 +61,8 @@ def _one(name: str, value: Any, keep: Iterable[str]) -> dict[str, Any]:
 
 def sensitivity(name: str, inputs: Any, *, keep: tuple[str, ...] = (), **settings: Any) -> Measure:
     """``jaxsens.sensitivity`` on fixed inputs, as ``name`` and ``name_stderr``."""
+    # Before it is trained, a model may well decide everything alike.
+    settings = {"decision": jaxsens.decision, **settings}
     return Measure(
         name, lambda model, key: jaxsens.sensitivity(model, inputs, key=key, **settings), keep
     )

@@ -22,8 +22,9 @@ def final(config: Any, images: Images, variant: Variant) -> list[Measure]:
     ) -> Callable[..., dict[str, Any]]:
         def compute(model: Any, key: Any) -> dict[str, Any]:
             estimate = jaxsens.sensitivity(
-                model, images.measured, key=key, tokens=tokens, noise=noise, repeats=config.repeats
-            )
+                model, images.measured, key=key, tokens=tokens, noise=noise,
+                decision="argmax", repeats=config.repeats,
+            )  # fmt: skip
             return {
                 "sigma2": sigma2,
                 "sensitivity": estimate.value,

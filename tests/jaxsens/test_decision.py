@@ -102,6 +102,13 @@ def test_outputs_of_another_shape(outputs, decision):
         verdicts(outputs, decision)
 
 
+def test_either_reading_without_a_guard():
+    np.testing.assert_array_equal(verdicts(LOGITS, d.decision).decision, LOGITS.argmax(1))
+    np.testing.assert_array_equal(verdicts(LOGITS[:, 0], d.decision).margin, np.abs(LOGITS[:, 0]))
+    seen(np.abs(LOGITS[:, 0]), d.decision)
+    seen(np.ones((40, 2), np.float32), d.decision)
+
+
 @pytest.mark.parametrize("wrong", ["softmax", True, int, np.ones(2), {}])
 def test_no_decision(wrong):
     with pytest.raises((ValueError, TypeError), match=r"^decision must be 'argmax'.*, got "):
