@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
-from jaxsens._batch import PROBE, default_batch_size
+from jaxsens._batch import CPU_ROWS, PROBE, default_batch_size
 from jaxsens._check import check_members, leaf_number, positive_int
 from jaxsens._decision import Seen, Verdicts, checked_decision, judge, problem
 from jaxsens._inference import inference
@@ -180,11 +180,13 @@ class Runner:
         """By what the model computes for a batch of PROBE rows on each device, which is traced."""
         of_one = np.zeros((1, PROBE * self._devices), np.int32)
         args = self._arguments(Call(of_one[0], of_one[:, 0], Rows(*[of_one] * 4), 1))
-        if isinstance(self._program, functools.partial):
-            rows = default_batch_size(self._program.func, (*self._program.args, *args))
-        else:
-            rows = default_batch_size(self._program, args)
-        return rows * self._devices
+        program: Any = self._program
+        if isinstance(program, functools.partial):
+            program, args = program.func, (*program.args, *args)
+        try:
+            return default_batch_size(program, args) * self._devices
+        except (TypeError, ValueError):  # the call itself says what is wrong, of its own batch
+            return CPU_ROWS * self._devices
 
     def shapes(self, most: int, full: Plan | None = None) -> None:
         """Choose the size of a batch (at most ``most``), and the shapes that ``full`` needs.

@@ -151,7 +151,7 @@ def test_the_default_batch_size_follows_the_activations(monkeypatch):
             wide = jnp.tile(x, (1, width))  # float32 (rows, 6 width), and constants of any size
             return (wide @ jnp.ones((6 * width, 3))).astype(jnp.float32)
 
-        sensitivity(model, x, key=KEY, tokens=Bits(), noise=Flip((0, 1)))
+        sensitivity(model, x, key=KEY, tokens=Bits(), noise=Flip((0, 1)), decision="argmax")
         return seen[-1]
 
     assert rows(1) == 512

@@ -133,11 +133,11 @@ REFUSED = {
     "linen module": (Linen(), ["linen module (Linen)", "module.apply, variables"]),
     "linen apply": (Linen().apply, ["without its variables", "module.apply, variables"]),
     "a class": (Linen, ["class Linen", "instance"]),
-    "fixed batch": (lambda x: x.reshape(32, 6) @ W, ["(13, 6)", "batch_size"]),
+    "fixed batch": (lambda x: x.reshape(32, 6) @ W, ["(280, 6)", "batch_size"]),
     "NumPy": (lambda x: np.asarray(x) @ W, ["jax.numpy", "pure_callback"]),
     "Python branch": (lambda x: LOGITS(x) if x[0, 0] > 0 else x, ["jax.numpy"]),
-    "its own error": (lambda x: {}["missing"], ["float32 (13, 6)", "KeyError: 'missing'"]),
-    "threshold on logits": (functools.partial(LOGITS), ["Threshold(0.5)", "(13, 3)"]),
+    "its own error": (lambda x: {}["missing"], ["float32 (280, 6)", "KeyError: 'missing'"]),
+    "threshold on logits": (functools.partial(LOGITS), ["Threshold(0.5)", "(280, 3)"]),
 }
 
 
