@@ -160,7 +160,7 @@ class Replacement:
                 f"vocabulary entries have shape {self.vocabulary.shape[1:]} but tokens have shape "
                 f"{token.shape}; pass a vocabulary of shape (V, *{token.shape})"
             )
-        index = jax.random.randint(key, (), 0, len(self.vocabulary))
+        index = jax.random.randint(key, (), 0, len(self.vocabulary), jnp.int32)
         return jnp.asarray(self.vocabulary)[index].astype(token.dtype)
 
 
