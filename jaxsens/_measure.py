@@ -17,7 +17,9 @@ from jaxsens._run import Runner, check_protocols
 from jaxsens.placement import Inputs
 
 FIRST_ROUND = 100  # examples measured before target_stderr is looked at
-ADAPTIVE_BATCH = 128  # its rounds are short, and the last batch of each is filled up
+# The adaptive allocation's rounds are short, and the last batch of each is filled up.
+ADAPTIVE_BATCH = {"cpu": 128}
+ADAPTIVE_BATCH_ELSEWHERE = 2048
 
 
 def measure(
@@ -77,7 +79,8 @@ def measure(
 
     if adaptive:
         for runner in runners:
-            runner.shapes(ADAPTIVE_BATCH if batch_size is None else runner.valid.size)
+            few = ADAPTIVE_BATCH.get(jax.default_backend(), ADAPTIVE_BATCH_ELSEWHERE)
+            runner.shapes(few if batch_size is None else runner.valid.size)
         results = _adaptively(runners, rng, repeats, target, passes, fingerprint)
         return _concluded(runners, results)
     chosen = valid
