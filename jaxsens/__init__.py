@@ -6,6 +6,7 @@
 """
 
 import importlib
+import pkgutil
 from types import ModuleType
 
 from jaxsens._compare import Comparison as Comparison
@@ -28,18 +29,17 @@ from jaxsens.tokens import Whole as Whole
 
 __version__ = "0.1.0"
 
-# Imported when they are first asked for, so that `import jaxsens` takes no longer for them.
-_SUBMODULES = (
-    *("augment", "boolean", "checkpoints", "data", "losses", "measures", "models", "placement"),
-    *("training", "weights"),
-)
+
+def _submodules() -> set[str]:
+    """Imported when they are first asked for, so that `import jaxsens` takes no longer for them."""
+    return {found.name for found in pkgutil.iter_modules(__path__) if found.name[0] != "_"}
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in _SUBMODULES:
+    if name[0] != "_" and name in _submodules():
         return importlib.import_module(f"jaxsens.{name}")
     raise AttributeError(f"module 'jaxsens' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES})
+    return sorted({*globals(), *_submodules()})
