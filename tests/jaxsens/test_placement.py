@@ -1,6 +1,7 @@
 """Rows divided over devices: bit for bit the value of one device; foreign shardings and meshes."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -116,9 +117,8 @@ def test_eight_devices():
     assert done.stdout.strip() == "same", done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
-    import socket
-
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

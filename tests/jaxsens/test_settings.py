@@ -56,7 +56,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_settings(setting):
-    for name in {"x64": ("patches", "ids"), "disable_jit": ("bits",)}.get(setting, ("patches",)):
+    for name in ("bits",) if setting == "disable_jit" else ("patches",):
         want = CALLS[name]()
         with SETTINGS[setting]():
             np.testing.assert_array_equal(CALLS[name](), want, err_msg=name)
