@@ -86,9 +86,14 @@ def _network(name: str, train: Any, target: float, repetitions: int, epochs: int
         "train_accuracy": float((verdicts.decision == train.labels[some]).mean()),
         "target": target,
         "allocations": found,
-        "times_fewer_at_equal_error": {k: cost[PROTOCOL] / cost[k] for k in found},
+        "times_fewer_at_equal_error": {k: ratio(cost[PROTOCOL], cost[k]) for k in found},
         "coverage": simulate(exact.rates, np.asarray(verdicts.margin), target, repetitions),
     }
+
+
+def ratio(one: float, other: float) -> float:
+    """Their ratio; NaN where hardly trained networks never flip."""
+    return float(one / other) if other > 0 else math.nan
 
 
 def simulate(
@@ -129,11 +134,11 @@ def simulate(
         "sensitivity": float(value),
         "repetitions": repetitions,
         "covered": float(np.mean(inside)),
-        "bias_in_errors_of_the_mean": float(
-            (values.mean() - value) / (values.std() / math.sqrt(repetitions))
+        "bias_in_errors_of_the_mean": ratio(
+            values.mean() - value, values.std() / math.sqrt(repetitions)
         ),
-        "times_fewer_at_equal_error": float(
-            exact * (1 + 5 * tokens) / (passes.mean() * (stderrs**2).mean())
+        "times_fewer_at_equal_error": ratio(
+            exact * (1 + 5 * tokens), passes.mean() * (stderrs**2).mean()
         ),
     }
 
