@@ -18,6 +18,7 @@ import jaxsens
 from command.options import POSITIVE, VARIANCE, Count
 from experiments.run.cli import UserError, run
 from experiments.run.measure import Measure, sensitivity
+from experiments.run.paired import Pairs
 from experiments.vision import run as vision
 from experiments.vision.options import Architecture, Task, Training, Variant
 from experiments.vision.run import Images
@@ -87,17 +88,11 @@ def main(config: Config) -> None:
     vision.main(config, TASK, final=final, extra=picture)
 
 
-def final(config: Config, images: Images, variant: Variant) -> list[Measure]:
+def final(config: Config, images: Images, variant: Variant, pairs: Pairs) -> list[Measure]:
     """The paper's protocol for both noises, with the rate of every patch."""
+    settings: dict[str, Any] = {"tokens": PATCH, "repeats": config.repeats, "keep": ("per_token",)}
     return [
-        sensitivity(
-            name,
-            images.measured,
-            keep=("per_token",),
-            tokens=PATCH,
-            noise=noise,
-            repeats=config.repeats,
-        )
+        pairs.watched(variant.name, sensitivity(name, images.measured, noise=noise, **settings))
         for name, noise in images.noises.items()
     ]
 

@@ -1,7 +1,7 @@
 """Tables and curves over seeds, from records alone."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def differences(result: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
+    """A line for each paired difference between two networks in a result, pooled over seeds."""
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for line in result.get("paired", ()):
+        found.setdefault((line["field"], line["model"], line["against"]), []).append(line)
+    said = []
+    for (field, model, against), lines in found.items():
+        value, error = pooled(*[[line[k] for line in lines] for k in ("difference", "stderr")])
+        names = f"{labels.get(model, model)} minus {labels.get(against, against)}"
+        said.append(f"{field.replace('_', ' ')}, paired: {names} {value:+.4f} ± {error:.4f}")
+    return said
 
 
 def draw_band(axes: Any, epochs: np.ndarray, values: np.ndarray, **style: Any) -> None:

@@ -32,7 +32,8 @@ def summary(record: RunRecord) -> str:
             row.append(f"{value:.4f} ± {error:.4f}")
         rows.append(row)
     header = ["model", "seeds", "train acc. %", "test acc. %"]
-    return report.table([*header, *[f"sensitivity, {kind}" for kind in KINDS.values()]], rows)
+    text = report.table([*header, *[f"sensitivity, {kind}" for kind in KINDS.values()]], rows)
+    return "\n".join([text, *report.differences(result, labels)])
 
 
 def draw(record: RunRecord) -> None:

@@ -15,15 +15,18 @@ def summary(record: RunRecord) -> str:
     """A line for each network: accuracies in percent, sensitivities ± standard error.
 
     "At equal accuracy" is the sensitivity where the network first had the training accuracy that
-    all of them reach, between two evaluations by a straight line.
+    all of them reach, between two evaluations by a straight line. Below stand the differences of
+    networks, paired: on the same images, patches and noise.
     """
     result, lines = record.read("result.json"), record.read_metrics()
     models, finals = by_model(lines), by_model(result["final"])
     level = common_accuracy(models)
-    whole = any("whole" in final for final in result["final"])
-    header = ["network", "seeds", "epochs", "train acc. %", "test acc. %", "sensitivity"]
-    if len(models) > 1:
-        header.append(f"at {100 * level:.1f} % train acc.")
+    whole, scatter = (
+        any(field in final for final in result["final"]) for field in ("whole", "scatter")
+    )
+    equal = [f"at {100 * level:.1f} % train acc."] if len(models) > 1 else []
+    header = ["network", "seeds", "epochs", "train acc. %", "test acc. %", "sensitivity", *equal]
+    header += ["random pixels", *equal] if scatter else []
     header += ["whole image", "paper, whole"] if whole else []
     header.append("paper")
     rows = []
@@ -34,8 +37,12 @@ def summary(record: RunRecord) -> str:
             for part in ("train", "test")
         ]
         row.append(plus_minus([line["sweep"][0] for line in final]))
-        if len(models) > 1:
+        if equal:
             row.append(plus_minus(at_accuracy(models[name], level)))
+        if scatter:
+            row.append(plus_minus([line["scatter"][0] for line in final]))
+            if equal:
+                row.append(plus_minus(at_accuracy(models[name], level, "sensitivity_scatter")))
         if whole:
             row += [plus_minus([line["whole"] for line in final]), known(final[0]["whole"])]
         rows.append([*row, known(final[0])])
@@ -45,7 +52,11 @@ def summary(record: RunRecord) -> str:
         f"{data['measured']} training images, noise of variance "
         f"{result['final'][0]['sweep'][0]['sigma2']:g} on a patch"
     )
-    return f"{title}\n{report.table(header, rows)}"
+    if scatter:
+        pixels = result["final"][0]["scatter"][0]
+        title += f", of variance {pixels['variance']:g} on as many random pixels"
+    labels = {name: final[0]["label"] for name, final in finals.items()}
+    return "\n".join([title, report.table(header, rows), *report.differences(result, labels)])
 
 
 def by_model(lines: Lines) -> dict[str, list[Mapping[str, Any]]]:
@@ -72,7 +83,7 @@ def common_accuracy(models: Mapping[str, Lines]) -> float:
     )
 
 
-def at_accuracy(lines: Lines, level: float) -> list[dict[str, float]]:
+def at_accuracy(lines: Lines, level: float, field: str = "sensitivity") -> list[dict[str, float]]:
     """Sensitivity of each seed where its training accuracy first reached ``level``.
 
     Between two evaluations sensitivity and its standard error are taken to change linearly with
@@ -84,10 +95,14 @@ def at_accuracy(lines: Lines, level: float) -> list[dict[str, float]]:
         pair = seed[max(after - 1, 0) : after + 1]
         found.append(
             {
-                field: float(
-                    np.interp(level, [p["train_accuracy"] for p in pair], [p[field] for p in pair])
+                f"sensitivity{part}": float(
+                    np.interp(
+                        level,
+                        [p["train_accuracy"] for p in pair],
+                        [p[f"{field}{part}"] for p in pair],
+                    )
                 )
-                for field in ("sensitivity", "sensitivity_stderr")
+                for part in ("", "_stderr")
             }
         )
     return found

@@ -20,6 +20,7 @@ from experiments.run.cli import UserError
 from experiments.run.data import check_batch, part_to_measure, subset
 from experiments.run.experiment import conduct
 from experiments.run.measure import Measure, sensitivity
+from experiments.run.paired import Pairs
 from experiments.run.record import RunRecord
 from experiments.run.training import Schedule, train_and_measure
 from experiments.vision.interventions import INTERVENTIONS, METRICS
@@ -74,8 +75,9 @@ class Images:
         }
 
 
-# final(config, images, variant) -> measures for the end of a network's training
-Final = Callable[[Any, Images, Variant], Sequence[Measure]]
+# final(config, images, variant, pairs) -> measures for the end of a network's training, whose
+# estimates `pairs` keeps
+Final = Callable[[Any, Images, Variant, Pairs], Sequence[Measure]]
 # extra(config, images) -> further parts of result.json
 Extra = Callable[[Any, Images], Mapping[str, Any]]
 
@@ -86,12 +88,20 @@ def main(
     """Train, measure, and leave a run record with its figures."""
 
     def work(config: Training, images: Images, record: RunRecord) -> dict[str, Any]:
+        pairs = Pairs()
         finals = [
             line
             for variant in images.variants
-            for line in train(config, images, variant, record, final(config, images, variant))
+            for line in train(
+                config, images, variant, record, final(config, images, variant, pairs)
+            )
         ]
-        return {"data": images.described(), "final": finals, **extra(config, images)}
+        return {
+            "data": images.described(),
+            "final": finals,
+            "paired": pairs.differences(config.all_seeds()),
+            **extra(config, images),
+        }
 
     conduct(
         task.experiment,

@@ -69,6 +69,33 @@ def test_the_final_measurement_is_the_library_s(mlps, grey):
         assert estimate.value == result["final"][seed]["sweep"][1]["sensitivity"]
 
 
+def test_random_pixels_beside_patches_and_paired_differences(grey, tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ("--smoke", "--arch", "mlp", "mlp-sigmoid", "--tokens", "scatter", "--seeds", "2")
+    assert execute(fashion_mnist, *words, "--data", grey, "--out", out) == 0
+    result, lines = read(out)
+    assert {"sensitivity", "sensitivity_scatter", "sensitivity_scatter_stderr"} <= set(lines[0])
+    for final in result["final"]:
+        (pixels,) = final["scatter"]
+        assert (pixels["sigma2"], pixels["variance"]) == (5.0, 25.0)
+        assert np.mean(pixels["per_token"]) == pytest.approx(pixels["sensitivity"], abs=1e-6)
+    by_seed = {(line["field"], line["seed"]): line for line in result["paired"]}
+    assert set(by_seed) == {(f, s) for f in ("sensitivity", "sensitivity_scatter") for s in (0, 1)}
+    for (field, seed), line in by_seed.items():
+        kind = "sweep" if field == "sensitivity" else "scatter"
+        sigmoid, relu = (
+            next(f for f in result["final"] if (f["model"], f["seed"]) == (name, seed))
+            for name in ("mlp-sigmoid", "mlp")
+        )
+        assert line["difference"] == pytest.approx(
+            sigmoid[kind][0]["sensitivity"] - relu[kind][0]["sensitivity"], abs=1e-9
+        )
+        assert line["stderr"] >= 0
+    table = capsys.readouterr().out
+    assert "of variance 25 on as many random pixels" in table
+    assert table.count("paired: MLP, sigmoid minus MLP, LeakyReLU") == 2
+
+
 @pytest.mark.slow
 def test_both_optimizers_whole_images_augmentation_and_bfloat16(colour, tmp_path, capsys):
     out = tmp_path / "run"
