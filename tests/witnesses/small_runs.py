@@ -1,6 +1,7 @@
 """A small run of every experiment, by its command: seconds each, with every part at work."""
 
 import contextlib
+import warnings
 
 import numpy as np
 import pytest
@@ -59,7 +60,11 @@ def surroundings(name):
     with pytest.MonkeyPatch.context() as patch:
         if name == "imagenet":
             small_imagenet.shrink(patch)
-        yield
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "an interval from")  # of a handful of images
+                yield
+        else:
+            yield
 
 
 def write_images(path, size, channels):
