@@ -28,37 +28,12 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Float64, Int, Key
 
 from jaxsens import boolean
+from jaxsens.models.lstm import BitLSTM
 
 from .architecture import Architecture
 from .finite_width import Network
 
 FAMILIES = ("linear-transformer", "softmax-transformer", "mlp", "lstm", "lstm-uniform")
-
-
-class LSTM(nnx.Module):
-    """Stacked LSTM over d tokens of one bit, Dense readout of the last hidden state."""
-
-    def __init__(self, width: int, depth: int, *, uniform: bool, rngs: nnx.Rngs) -> None:
-        def scaled(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
-            bound = width**-0.5
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-        start = {}
-        if uniform:
-            start = {"kernel_init": scaled, "recurrent_kernel_init": scaled, "bias_init": scaled}
-        self.cells = nnx.List(
-            nnx.OptimizedLSTMCell(1 if i == 0 else width, width, rngs=rngs, **start)
-            for i in range(depth)
-        )
-        self.readout = nnx.Linear(width, 1, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "N d"]) -> Float[Array, " N"]:
-        z = x.T[:, :, None]  # time first, as lax.scan wants it
-        for cell in self.cells:
-            zero = jnp.zeros((len(x), cell.hidden_features))
-            # lax.scan and not nnx.RNN, which cannot be used under another transformation.
-            _, z = jax.lax.scan(cell, (zero, zero), z)
-        return self.readout(z[-1])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -168,7 +143,7 @@ def _sensitivities(
 def _network(sizes: tuple[str, int, int, int, str], d: int, rngs: nnx.Rngs) -> nnx.Module:
     family, width, depth, heads, readout = sizes
     if family.startswith("lstm"):
-        return LSTM(width, depth, uniform=family == "lstm-uniform", rngs=rngs)
+        return BitLSTM(width, depth, uniform=family == "lstm-uniform", rngs=rngs)
     if family == "mlp":
         return Network(Architecture(attention="none", mlp="gelu", depth=depth), d, width, rngs=rngs)
     transformer = Architecture(

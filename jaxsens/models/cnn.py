@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
-from jaxsens.models.layers import Rngs, check_images, conv, linear
+from jaxsens.models.layers import Rngs, check_images, check_sizes, conv, linear
 
 
 class CNN(nnx.Module):
@@ -30,6 +30,8 @@ class CNN(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        check_sizes(image_size=image_size, channels=channels, classes=classes)
+        check_sizes(filters=filters, hidden=hidden)
         if image_size < 6:
             raise ValueError(f"image_size is {image_size}: expected at least 6, for two 3x3 layers")
         self.image_size, self.channels = image_size, channels

@@ -10,6 +10,7 @@ from jaxsens.models.layers import (
     DepthwiseConv,
     Rngs,
     check_images,
+    check_sizes,
     gelu,
     linear,
     to_patches,
@@ -51,6 +52,10 @@ class ConvMixer(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        check_sizes(
+            image_size=image_size, patch_size=patch_size, channels=channels, classes=classes
+        )
+        check_sizes(depth=depth, dim=dim, kernel_size=kernel_size)
         self.image_size, self.patch_size, self.channels = image_size, patch_size, channels
         self.dtype = jnp.dtype(dtype)
         self.embedding = linear(channels * patch_size**2, dim, rngs=rngs, dtype=dtype)

@@ -10,6 +10,8 @@ from jaxsens.models.layers import (
     DepthwiseConv,
     Rngs,
     check_images,
+    check_size_lists,
+    check_sizes,
     gelu,
     layer_norm,
     linear,
@@ -103,6 +105,8 @@ class ConvNeXtV2(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        check_sizes(image_size=image_size, channels=channels, classes=classes)
+        check_size_lists(depths=depths, widths=widths)
         if len(depths) != len(widths):
             raise ValueError(
                 f"depths has {len(depths)} stages and widths {len(widths)}: expected the same"

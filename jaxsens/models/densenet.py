@@ -11,6 +11,8 @@ from jaxsens.models.layers import (
     BatchNorm,
     Rngs,
     check_images,
+    check_size_lists,
+    check_sizes,
     conv,
     he_normal,
     linear,
@@ -92,6 +94,9 @@ class DenseNet(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        check_sizes(image_size=image_size, channels=channels, classes=classes)
+        check_sizes(growth=growth)
+        check_size_lists(depths=depths)
         if image_size < 2 ** len(depths):
             raise ValueError(
                 f"image_size {image_size} cannot be halved {len(depths)} times: expected at least "

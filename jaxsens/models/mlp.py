@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
-from jaxsens.models.layers import Rngs, check_images, linear
+from jaxsens.models.layers import Rngs, check_images, check_size_lists, check_sizes, linear
 
 ACTIVATIONS = {"leaky_relu": jax.nn.leaky_relu, "sigmoid": jax.nn.sigmoid}
 
@@ -33,6 +33,8 @@ class MLP(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        check_sizes(image_size=image_size, channels=channels, classes=classes)
+        check_size_lists(hidden=hidden)
         if activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation is {activation!r}: expected one of {', '.join(sorted(ACTIVATIONS))}"

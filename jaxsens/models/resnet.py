@@ -6,7 +6,15 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
-from jaxsens.models.layers import BatchNorm, Rngs, check_images, conv, linear
+from jaxsens.models.layers import (
+    BatchNorm,
+    Rngs,
+    check_images,
+    check_size_lists,
+    check_sizes,
+    conv,
+    linear,
+)
 
 
 class Shortcut(nnx.Module):
@@ -66,6 +74,9 @@ class ResNet(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        check_sizes(image_size=image_size, channels=channels, classes=classes)
+        check_sizes(width=width)
+        check_size_lists(depths=depths)
         self.image_size, self.channels = image_size, channels
         self.dtype = jnp.dtype(dtype)
         self.stem = conv(channels, width, 3, use_bias=False, rngs=rngs, dtype=dtype)

@@ -12,6 +12,7 @@ from jaxsens.models.layers import (
     Rngs,
     Start,
     check_images,
+    check_sizes,
     layer_norm,
     linear,
     normal_002,
@@ -48,6 +49,10 @@ class ViT(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        check_sizes(
+            image_size=image_size, patch_size=patch_size, channels=channels, classes=classes
+        )
+        check_sizes(depth=depth, heads=heads, dim=dim, mlp_dim=mlp_dim)
         self.image_size, self.patch_size, self.channels = image_size, patch_size, channels
         self.dtype = jnp.dtype(dtype)
         self.embedding = linear(channels * patch_size**2, dim, rngs=rngs, dtype=dtype)

@@ -6,7 +6,15 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
-from jaxsens.models.layers import Block, Rngs, check_images, layer_norm, linear, to_patches
+from jaxsens.models.layers import (
+    Block,
+    Rngs,
+    check_images,
+    check_sizes,
+    layer_norm,
+    linear,
+    to_patches,
+)
 
 
 def sincos_positions(side: int, dim: int) -> Float[np.ndarray, "t d"]:
@@ -47,6 +55,10 @@ class ViTSimple(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        check_sizes(
+            image_size=image_size, patch_size=patch_size, channels=channels, classes=classes
+        )
+        check_sizes(depth=depth, heads=heads, dim=dim, head_dim=head_dim, mlp_dim=mlp_dim)
         if dim % 4:
             raise ValueError(f"dim is {dim}: expected a multiple of 4, for sine-cosine positions")
         self.image_size, self.patch_size, self.channels = image_size, patch_size, channels

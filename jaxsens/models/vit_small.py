@@ -11,6 +11,8 @@ from jaxsens.models.layers import (
     Rngs,
     attend,
     check_images,
+    check_rates,
+    check_sizes,
     gelu,
     layer_norm,
     linear,
@@ -139,6 +141,11 @@ class ViTSmall(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        check_sizes(
+            image_size=image_size, patch_size=patch_size, channels=channels, classes=classes
+        )
+        check_sizes(depth=depth, heads=heads, dim=dim, head_dim=head_dim, mlp_dim=mlp_dim)
+        check_rates(dropout=dropout, embedding_dropout=embedding_dropout)
         self.image_size, self.patch_size, self.channels = image_size, patch_size, channels
         self.dtype = jnp.dtype(dtype)
         patch_dim = 5 * channels * patch_size**2

@@ -85,7 +85,7 @@ def test_parameter_count_is_the_published_one(name, sizes, widths, count):
 def test_every_family_is_tested_here():
     assert {models._ARCHITECTURES[name][0] for name in SMALL} == {
         family for family, _ in models._ARCHITECTURES.values()
-    }
+    } - {models.LSTM, models.RoBERTa, models.GPT2}  # of text: test_models_language.py
 
 
 @pytest.mark.parametrize("name", SMALL)

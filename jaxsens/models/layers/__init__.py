@@ -13,6 +13,10 @@ from jaxsens.models.layers.attention import project_heads as project_heads
 from jaxsens.models.layers.attention import visible as visible
 from jaxsens.models.layers.block import Block as Block
 from jaxsens.models.layers.block import Start as Start
+from jaxsens.models.layers.check import check_choice as check_choice
+from jaxsens.models.layers.check import check_rates as check_rates
+from jaxsens.models.layers.check import check_size_lists as check_size_lists
+from jaxsens.models.layers.check import check_sizes as check_sizes
 from jaxsens.models.layers.conv import DepthwiseConv as DepthwiseConv
 from jaxsens.models.layers.conv import conv as conv
 from jaxsens.models.layers.dropout import Dropout as Dropout
@@ -33,3 +37,5 @@ from jaxsens.models.layers.patches import check_images as check_images
 from jaxsens.models.layers.patches import to_patches as to_patches
 from jaxsens.models.layers.text import check_text as check_text
 from jaxsens.models.layers.text import last_token as last_token
+from jaxsens.models.layers.text import look_up as look_up
+from jaxsens.models.layers.text import table as table

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import DTypeLike
 
 Text = Mapping[str, Array]
 
@@ -33,3 +36,16 @@ def last_token(x: Float[Array, "n t d"], mask: Bool[Array, "n t"]) -> Float[Arra
     """The vector of each row's last real token; of the first token where there is none."""
     last = jnp.where(mask, jnp.arange(mask.shape[1])[None], 0).max(axis=1)
     return jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
+
+
+def table(
+    rows: int, dim: int, *, deviation: float, pad: int | None = None, rngs: nnx.Rngs
+) -> nnx.Param:
+    """An embedding table, N(0, deviation^2), whose row ``pad`` is 0."""
+    drawn = deviation * jax.random.normal(rngs.params(), (rows, dim))
+    return nnx.Param(drawn if pad is None else drawn.at[pad].set(0.0))
+
+
+def look_up(table: nnx.Param, ids: Int[Array, "..."], dtype: DTypeLike) -> Float[Array, "... d"]:
+    """Row ``ids`` of the table; NaN for an id that it does not have."""
+    return table[...].astype(jnp.dtype(dtype)).at[ids].get(mode="fill", fill_value=jnp.nan)

@@ -1,0 +1,183 @@
+"""The language models against PyTorch, and how their embedding and their logits are parted."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from witnesses.language_cases import CASES, LABELS, LENGTHS, text
+from witnesses.references import (
+    assert_sketch,
+    load,
+    manifest,
+    reference,
+    sketches,
+    torch_path,
+    weights,
+)
+
+from jaxsens import models
+
+TINY = {"vocabulary": 11, "classes": 3, "depth": 1, "dim": 8, "dropout": 0.0}
+NAMES = ("lstm", "roberta", "gpt2")
+
+
+def tiny(name, seed=0, **more):
+    heads = {} if name == "lstm" else {"heads": 2, "positions": 12}
+    heads |= {"mlp_dim": 8} if name == "roberta" else {}
+    return models.create(name, rngs=nnx.Rngs(seed), **{**TINY, **heads, **more})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_and_gradients_are_those_of_pytorch(case):
+    name, _, both, ours, renames = CASES[case]
+    model = models.create(name, rngs=nnx.Rngs(0), **both, **ours)
+    load(model, weights(manifest(case)), renames)
+
+    @jax.jit
+    def step(model, inputs):
+        def loss(model):
+            logits = model(inputs)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, LABELS)
+            return losses.mean(), logits
+
+        (_, logits), gradient = nnx.value_and_grad(loss, has_aux=True)(model)
+        return logits, gradient
+
+    logits, gradient = step(nnx.view(model, deterministic=True), text())
+    expected = reference(f"{case}/logits")
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=2e-6 * np.abs(expected).max())
+    assert np.ptp(expected, axis=0).min() > 1e-3
+    theirs = sketches(case)
+    largest = max(np.abs(part).max() for part in theirs.values())
+    for path, leaf in nnx.to_flat_state(nnx.state(gradient, nnx.Param)):
+        expected = theirs.pop(torch_path(path, renames))
+        assert_sketch(leaf[...], expected, least=1e-3 * largest, name=str(path))
+    assert not theirs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padding_never_counts_and_each_text_is_alone(name):
+    """The logits of a text are those it has without padding, whatever stands in the padding."""
+    model, inputs = nnx.view(tiny(name), deterministic=True), text()
+    run = jax.jit(lambda ids, mask: model({"ids": ids, "mask": mask}))
+    together = run(inputs["ids"], inputs["mask"])
+    other = np.where(inputs["mask"], inputs["ids"], 7)
+    np.testing.assert_array_equal(run(other, inputs["mask"]), together)
+    for i in (1, 3):
+        ids = inputs["ids"][i : i + 1, : LENGTHS[i]]
+        alone = run(ids, np.ones_like(ids, bool))
+        np.testing.assert_allclose(alone[0], together[i], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("lstm", {}),
+        ("roberta", {"perturbed": "normalised"}),
+        ("roberta", {"perturbed": "words"}),
+        ("gpt2", {"perturbed": "normalised"}),
+        ("gpt2", {"perturbed": "raw-twice"}),
+    ],
+)
+def test_the_model_is_its_two_parts(name, how):
+    model, inputs = nnx.view(tiny(name, **how), deterministic=True), text()
+    vectors = model.embed(inputs)
+    assert vectors.shape == (4, 7, 8)
+    np.testing.assert_allclose(
+        model.from_embeddings(vectors, inputs["mask"]), model(inputs), rtol=1e-5, atol=1e-7
+    )
+    if how.get("perturbed", "normalised") == "normalised":
+        np.testing.assert_allclose(vectors[inputs["mask"]].std(axis=1), 1, rtol=0.1)
+
+
+def test_the_published_variants_differ_where_they_are_said_to():
+    inputs = text()
+    plain, block = tiny("roberta"), tiny("roberta", perturbed="block")
+    np.testing.assert_array_equal(plain.embed(inputs), block.embed(inputs))
+    np.testing.assert_array_equal(plain(inputs), block(inputs))
+    vectors = plain.embed(inputs)
+    positions = np.cumsum(inputs["mask"], axis=1) * inputs["mask"] + 1
+    again = plain.norm(vectors + plain.positions[...][positions] + plain.kinds[...][None])
+    np.testing.assert_allclose(
+        block.from_embeddings(vectors, inputs["mask"]),
+        plain.from_embeddings(again, inputs["mask"]),
+        rtol=1e-5,
+        atol=1e-7,
+    )
+    raw, twice = tiny("gpt2", perturbed="raw"), tiny("gpt2", perturbed="raw-twice")
+    vectors = raw.embed(inputs)
+    np.testing.assert_array_equal(vectors, twice.embed(inputs))
+    np.testing.assert_allclose(
+        vectors, raw.words[...][inputs["ids"]] + raw.positions[...][None, :7], atol=1e-7
+    )
+    np.testing.assert_allclose(
+        twice.from_embeddings(vectors, inputs["mask"]),
+        raw.from_embeddings(vectors + raw.positions[...][None, :7], inputs["mask"]),
+        rtol=1e-5,
+        atol=1e-7,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_initial_weights_are_those_of_the_originals(name):
+    sizes = {"vocabulary": 500, "classes": 2, "depth": 2, "dim": 32, "dropout": 0.0}
+    model = tiny(name, **sizes)
+    words = np.asarray(model.words[...])
+    deviation = 1.0 if name == "lstm" else 0.02
+    assert words[2:].std() == pytest.approx(deviation, rel=0.03)
+    assert (words[1] == 0).all() == (name != "gpt2")
+    if name == "lstm":
+        kernel = np.asarray(model.layers[1].hidden_kernel[...])
+        assert kernel.std() == pytest.approx(32**-0.5 / 3**0.5, rel=0.03)
+        assert np.abs(kernel).max() <= 32**-0.5
+    else:
+        block = model.blocks[1]
+        back = 0.02 / (2 * 2) ** 0.5 if name == "gpt2" else 0.02
+        for layer in (block.attention.out, block.down):
+            assert np.std(layer.kernel[...]) == pytest.approx(back, rel=0.15)
+            assert (layer.bias[...] == 0).all()
+        assert np.std(block.up.kernel[...]) == pytest.approx(0.02, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        # Embedding, LayerNorm, 4 layers of 8 x 256 x 256 weights and two biases, head.
+        ("lstm", 50265 * 256 + 512 + 4 * (8 * 256**2 + 8 * 256) + 514),
+        (
+            "roberta",
+            (50265 + 514 + 1) * 256 + 512
+            + 4 * (4 * (256**2 + 256) + 2 * 256 * 3072 + 3072 + 256 + 1024)
+            + 256**2 + 256 + 514,
+        ),
+        ("gpt2", (50265 + 1024) * 256 + 4 * (12 * 256**2 + 13 * 256) + 512 + 512 + 512),
+    ],
+)  # fmt: skip
+def test_parameter_counts_at_full_size(name, count):
+    shapes = jax.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shapes, nnx.Param))) == count
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ids": np.zeros((2, 13), np.int32), "mask": np.ones((2, 13), bool)}, "13 tokens"),
+        ({"ids": np.zeros((2, 3)), "mask": np.ones((2, 3), bool)}, "expected integers and bool"),
+        ({"ids": np.zeros((2, 3), int), "mask": np.ones((2, 4), bool)}, r"expected \(N, T\)"),
+        ({"ids": np.zeros((2, 3), int)}, "expected a mapping with 'ids' and 'mask'"),
+        (np.zeros((2, 3)), "inputs are ndarray: expected a mapping"),
+    ],
+)
+def test_inputs_of_another_kind_are_refused_in_one_line(change, said):
+    with pytest.raises((TypeError, ValueError), match=said) as caught:
+        tiny("gpt2")(change)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_id_that_the_table_lacks_gives_nan_and_not_another_word():
+    model = nnx.view(tiny("lstm"), deterministic=True)
+    ids = jnp.array([[3, 11], [3, 4]])
+    logits = model({"ids": ids, "mask": jnp.ones((2, 2), bool)})
+    assert np.isnan(logits).any(axis=1).tolist() == [True, False]
