@@ -106,6 +106,11 @@ def to_nnx(path, array, shape):
     return np.ascontiguousarray(array).reshape(shape)
 
 
+def to_torch(path, array):
+    """A matrix of ours in PyTorch's layout; vectors and tables lie alike in both."""
+    return np.asarray(array).T if str(path[-1]).endswith("kernel") else np.asarray(array)
+
+
 def load(model, arrays, renames=()):
     """Copy every array into the model; each must be used exactly once."""
     left = dict(arrays)
