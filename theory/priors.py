@@ -28,7 +28,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Float64, Int, Key
 
 from jaxsens import boolean
-from jaxsens.models.lstm import BitLSTM
+from jaxsens.models.lstm import BitLSTM as LSTM
 
 from .architecture import Architecture
 from .finite_width import Network
@@ -143,7 +143,7 @@ def _sensitivities(
 def _network(sizes: tuple[str, int, int, int, str], d: int, rngs: nnx.Rngs) -> nnx.Module:
     family, width, depth, heads, readout = sizes
     if family.startswith("lstm"):
-        return BitLSTM(width, depth, uniform=family == "lstm-uniform", rngs=rngs)
+        return LSTM(width, depth, uniform=family == "lstm-uniform", rngs=rngs)
     if family == "mlp":
         return Network(Architecture(attention="none", mlp="gelu", depth=depth), d, width, rngs=rngs)
     transformer = Architecture(
