@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import math
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import mpmath
 import numpy as np
 import tyro
 
 from command import line as cli
 from command.files import write_whole
 
-from .dot_product import DegreeSpectrum, dot_product_spectrum
+from .dot_product import MAX_DIMENSION, DegreeSpectrum, dot_product_spectrum
 from .options import Network
-from .propositions import KernelVerdict, Verdict31, check_proposition_3_1
+from .propositions import KernelVerdict, Verdict31, check_one_token, verdict_of_rows
 from .reports import columns_report, curves_report
 from .softmax_table import report as softmax_report
 from .softmax_table import softmax_table
 from .softmax_verdict import softmax_cube, softmax_verdicts
-from .spectrum import Spectrum, architecture_spectrum
+from .spectrum import Spectrum, architecture_rows, spectra_of_rows
 from .survivors import survivors
 from .table import domain_of_validity
 from .table_next import curves_table, large_d_table
@@ -46,9 +49,9 @@ class SpectrumCommand(Network):
             return
         if self.top < 1:
             raise ValueError(f"top must be at least 1, got {self.top}")
-        for name, spectrum in zip(
-            ("CK", "NTK"), architecture_spectrum(architecture, self.d), strict=True
-        ):
+        rows = architecture_rows(architecture, self.d, _progress())
+        spectra = spectra_of_rows(architecture, rows, _progress())
+        for name, spectrum in zip(("CK", "NTK"), spectra, strict=True):
             _print_blocks(name, spectrum, self.top)
 
 
@@ -58,11 +61,18 @@ class CheckCommand(Network):
 
     def run(self) -> None:
         """Print the verdict."""
-        verdict = check_proposition_3_1(self.architecture(), self.d)
+        architecture = self.architecture()
+        if architecture.tokens == 1 and self.d > 12:
+            verdict = check_one_token(architecture, self.d)
+            print("\n".join(_report(verdict)))
+            for kernel in (verdict.ck, verdict.ntk):
+                print(_one_token_bias(kernel, self.d))
+            return
+        rows = architecture_rows(architecture, self.d, _progress())
+        verdict = verdict_of_rows(architecture, self.d, rows)
         print("\n".join(_report(verdict)))
-        for name, spectrum in zip(
-            ("CK", "NTK"), architecture_spectrum(verdict.architecture, self.d), strict=True
-        ):
+        spectra = spectra_of_rows(architecture, rows, _progress())
+        for name, spectrum in zip(("CK", "NTK"), spectra, strict=True):
             left = survivors(spectrum)
             even, odd = (
                 "undefined (ties)" if value != value else f"{value:.3f}"
@@ -188,11 +198,17 @@ class FiguresCommand:
             print(path)
 
 
-def _scientific(log: float) -> str:
-    if log == -math.inf:
+def _scientific(mantissa: float, exponent: int) -> str:
+    """mantissa 2^exponent in decimal, whatever its size."""
+    if mantissa == 0:
         return "0"
-    exponent = math.floor(log / math.log(10))
-    return f"{math.exp(log - exponent * math.log(10)):.6f}e{exponent:+03d}"
+    if -1000 < exponent < 1000:
+        return f"{math.ldexp(mantissa, exponent):.6e}"
+    with mpmath.workdps(30 + exponent.bit_length()):
+        logarithm = mpmath.log10(mpmath.ldexp(abs(mantissa), exponent))
+        power = int(mpmath.floor(logarithm))
+        sign = "-" if mantissa < 0 else ""
+        return f"{sign}{float(mpmath.mpf(10) ** (logarithm - power)):.6f}e{power:+03d}"
 
 
 def _print_degrees(d: int, spectra: tuple[DegreeSpectrum, DegreeSpectrum]) -> None:
@@ -200,7 +216,7 @@ def _print_degrees(d: int, spectra: tuple[DegreeSpectrum, DegreeSpectrum]) -> No
     shares = [100 * s.variance / s.variance.sum() for s in spectra]
     for k in range(d + 1):
         cells = [
-            f"{_scientific(s.log_eigenvalues[k]):>15} {share[k]:10.4f}"
+            f"{_scientific(s.mantissa[k], int(s.exponent[k]) + s.shift):>15} {share[k]:10.4f}"
             for s, share in zip(spectra, shares, strict=True)
         ]
         print(f"{k:6d}  " + "  ".join(cells))
@@ -212,16 +228,19 @@ def _print_blocks(name: str, spectrum: Spectrum, top: int) -> None:
     for value, copies, degree in list(
         zip(spectrum.eigenvalues, spectrum.multiplicity, mean_degree, strict=True)
     )[:top]:
-        print(f"{'':{len(name) + 1}} {value:13.6e} {copies:6d} {degree:11.4f}")
+        shown = _scientific(value, spectrum.exponent)
+        print(f"{'':{len(name) + 1}} {shown:>13} {copies:6d} {degree:11.4f}")
     share = 100 * spectrum.variance / spectrum.variance.sum()
     print(f"{name}: degree, average of E[chi_U K chi_U] over |U| = degree, % of trace")
     for k, (mu, part) in enumerate(zip(spectrum.degree_averages, share, strict=True)):
-        print(f"{k:6d}  {mu:13.6e} {part:10.4f}")
+        print(f"{k:6d}  {_scientific(mu, spectrum.exponent):>13} {part:10.4f}")
 
 
 def _report(verdict: Verdict31) -> list[str]:
-    head = "holds" if verdict.holds else "does not hold"
+    head = verdict.status if verdict.status != "undecided" else "is undecided"
     lines = [f"Proposition 3.1 {head} for {verdict.architecture} on {{±1}}^{verdict.d}"]
+    if verdict.ck.proof:
+        lines.append(f"  proved; {verdict.ck.proof}")
     for kernel in (verdict.ck, verdict.ntk):
         lines += [f"  {kernel.kernel}", *(f"    {line}" for line in _parts(kernel, verdict.d))]
     lines.append(f"tolerance {verdict.tolerance:g}, relative: {verdict.reason}")
@@ -233,33 +252,55 @@ def _parts(kernel: KernelVerdict, d: int) -> list[str]:
         return "".join("-" if index >> (d - 1 - i) & 1 else "+" for i in range(d))
 
     (x, y), (u, v) = kernel.spread_pairs
-    return [
-        "function of <x, y>:      "
-        + (
-            "yes"
-            if kernel.function_of_dot_product
-            else f"NO, K differs by {kernel.spread:.3g} of max |K| between the pairs "
-            f"({signs(x)}, {signs(y)}) and ({signs(u)}, {signs(v)}) of equal <x, y>"
-        ),
-        "Walsh eigenfunctions:    "
-        + (
-            "yes"
-            if kernel.walsh_diagonal
-            else f"NO, {kernel.off_diagonal:.3g} of the Frobenius norm is off the Walsh diagonal"
-        ),
+    no = (
+        f"K differs by {kernel.spread:.3g} of max |K| between the pairs "
+        f"({signs(x)}, {signs(y)}) and ({signs(u)}, {signs(v)}) of equal <x, y>",
+        f"{kernel.off_diagonal:.3g} of the Frobenius norm is off the Walsh diagonal",
         *(
-            f"{name}"
-            + (
-                "yes"
-                if worst is None
-                else f"NO, {worst}{note} (by {worst.excess:.3g} of the largest)"
-            )
-            for name, worst, note in (
-                ("order along chains:      ", kernel.chain, ""),
-                ("order of degree averages: ", kernel.degree, " (degrees)"),
-            )
+            f"{worst}{note} (by {worst.excess:.3g} of the largest)" if worst else ""
+            for worst, note in ((kernel.chain, ""), (kernel.degree, " (degrees)"))
         ),
-    ]
+    )
+    found = (kernel.spread, kernel.off_diagonal, kernel.chain_excess, kernel.degree_excess)
+    names = (
+        "function of <x, y>:      ",
+        "Walsh eigenfunctions:    ",
+        "order along chains:      ",
+        "order of degree averages: ",
+    )
+    lines = []
+    for name, status, why, value in zip(names, kernel.parts, no, found, strict=True):
+        said = {"yes": "yes", "no": f"NO, {why}"}.get(
+            status,
+            f"undecided: {value:.1g} found, and "
+            + (
+                f"K varies by {kernel.content:.1g} of its largest value"
+                if kernel.content
+                else "a bias or positions beyond what float64 can tell"
+            ),
+        )
+        lines.append(name + said)
+    return lines
+
+
+def _one_token_bias(kernel: KernelVerdict, d: int) -> str:
+    if not kernel.degree_averages:
+        return f"{kernel.kernel}: eigenvalues are not computed beyond d = {MAX_DIMENSION}"
+    return f"{kernel.kernel}: python -m theory spectrum --d {d} lists the eigenvalues by degree"
+
+
+def _progress() -> Callable[[str], None]:
+    """Say on standard error what is being done, once it has taken five seconds."""
+    begun = time.monotonic()
+    said = [begun]
+
+    def progress(text: str) -> None:
+        now = time.monotonic()
+        if now - begun > 5 and now - said[0] > 5:
+            said[0] = now
+            print(f"{text} ({now - begun:.0f} s)", file=sys.stderr, flush=True)
+
+    return progress
 
 
 Command = (
@@ -282,7 +323,11 @@ def _run(command: Command) -> None:
     try:
         with np.errstate(all="ignore"):
             command.run()
-    except (ValueError, TypeError) as error:  # the theory's own words for what it cannot compute
+    except (
+        ValueError,
+        TypeError,
+        ArithmeticError,
+    ) as error:  # the theory's own words for what it cannot compute
         raise cli.UserError(str(error)) from None
 
 

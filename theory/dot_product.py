@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from .architecture import Architecture
+from .reference import PLAIN
 from .series import Taylor, taylor
 
 MIXED = 1e-13
@@ -39,30 +40,34 @@ _BLOCK = 32  # steps between rescalings; a step changes a value by at most about
 
 @dataclass(frozen=True)
 class DegreeSpectrum:
-    """Eigenvalues mu_k = mantissa_k 2^exponent_k for k = 0..d; mu_k belongs to C(d, k) sets U.
+    """Eigenvalues mu_k = mantissa_k 2^(exponent_k + shift), k = 0..d; mu_k belongs to C(d, k) sets.
 
-    A structural zero has mantissa exactly 0. `eigenvalues` underflows where mu_k < 1e-308 (about
-    2^-d at k near d > 1000); `log_eigenvalues` and `variance` do not.
+    A structural zero has mantissa exactly 0. `shift` is 0 where the trace lies within 2^±500; deep
+    attention leaves that range. `eigenvalues` and `variance` are in units of 2^shift;
+    `eigenvalues` underflows where mu_k < 1e-308 (about 2^-d at k near d > 1000), `log_eigenvalues`
+    and `variance` do not.
     """
 
     d: int
     mantissa: Float64[np.ndarray, " d+1"]
     exponent: Int64[np.ndarray, " d+1"]
+    shift: int = 0
 
     @property
     def eigenvalues(self) -> Float64[np.ndarray, " d+1"]:
-        """mu_k as plain floats."""
+        """mu_k as plain floats, in units of 2^shift."""
         return np.ldexp(self.mantissa, np.maximum(self.exponent, -2000).astype(np.int32))
 
     @property
     def log_eigenvalues(self) -> Float64[np.ndarray, " d+1"]:
         """Natural logarithms; -inf for a structural zero."""
         with np.errstate(divide="ignore"):
-            return np.log(self.mantissa) + self.exponent * math.log(2)
+            logs = np.log(self.mantissa) + self.exponent * math.log(2)
+        return logs + float(self.shift) * math.log(2)
 
     @property
     def variance(self) -> Float64[np.ndarray, " d+1"]:
-        """C(d, k) mu_k: what degree k contributes to the trace Psi(1) = E[f(x)^2]."""
+        """C(d, k) mu_k: what degree k contributes to the trace Psi(1) = E[f(x)^2], in 2^shift."""
         out = np.zeros(self.d + 1)
         count = 1
         for k in range(self.d + 1):
@@ -109,7 +114,15 @@ def ehrenfest(series: Taylor, d: int) -> DegreeSpectrum:
         urn.rescale()
     beyond = np.array(series.remainder)[np.arange(d + 1) % 2]
     total, scale = _add(total, scale, beyond, np.full(d + 1, 1 - d))
-    return DegreeSpectrum(d, total, scale)
+    # The constant belongs to degree 0 alone.
+    sizes = [
+        e for m, e in ((1.0, series.exponent), (series.constant, series.constant_exponent)) if m
+    ]
+    shift = 0 if abs(max(sizes)) <= PLAIN else max(sizes)
+    constant, place = np.zeros(d + 1), np.zeros(d + 1, np.int64)
+    constant[0], place[0] = series.constant, max(series.constant_exponent - shift, -(2**40))
+    total, scale = _add(total, scale + max(series.exponent - shift, -(2**40)), constant, place)
+    return DegreeSpectrum(d, total, scale, shift)
 
 
 def _add(

@@ -11,9 +11,10 @@ while it is being imported and taken away again, so that no other code ever sees
 `neural_tangents.experimental` is an empty module meanwhile: it is what pulls in TensorFlow.
 
 What works then: the analytic kernels, `predict` with concrete kernels, `linearize`,
-`monte_carlo_kernel_fn`, and the empirical NTK with the implementations JACOBIAN_CONTRACTION and
-NTK_VECTOR_PRODUCTS. What does not: STRUCTURED_DERIVATIVES, and AUTO, the default, which tries it.
-So always name the implementation.
+`monte_carlo_kernel_fn`, and the empirical NTK with the implementations JACOBIAN_CONTRACTION, which
+is its default, and NTK_VECTOR_PRODUCTS. What does not: STRUCTURED_DERIVATIVES; AUTO, which measures
+all of them in a way that JAX has changed; and `predict.max_learning_rate` on CPU, which calls
+`scipy.linalg.eigvalsh` with an argument that SciPy has removed.
 """
 
 from __future__ import annotations

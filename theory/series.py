@@ -33,88 +33,136 @@ import numpy as np
 from jaxtyping import Float64
 
 from .architecture import Architecture
+from .reference import DIGITS, digits, dual
 
-HEAD = 64  # coefficients computed with DIGITS digits
-DIGITS = 40
+HEAD = 64  # coefficients computed as integers with BITS fractional bits
+BITS = 256
 MAX_TERMS = 2**18
+MOST_DIGITS = 4000
 _CHUNK = 2**13  # longer dot products would start BLAS threads, at a loss
 NEVER, ALWAYS = -math.inf, math.inf  # support of a part that is absent, that never ends
 
 
 @dataclass(frozen=True)
 class Taylor:
-    """Psi(c) = sum_j coefficients_j (c / radius)^j up to degree J, and what lies beyond.
+    """Psi(c) = constant 2^constant_exponent + 2^exponent sum_j coefficients_j (c / radius)^j.
 
-    `remainder` = (sum over even j > J, sum over odd j > J) of the coefficients at radius 1. The
-    rescaling keeps coefficients that fall geometrically (erf, GELU) inside the range of a float.
+    The sum goes to degree J; `remainder` = (sum over even j > J, sum over odd j > J) of the
+    coefficients at radius 1. The rescaling by the radius keeps coefficients that fall geometrically
+    (erf, GELU) inside the range of a float, the exponents keep networks of any depth there.
     """
 
     coefficients: Float64[np.ndarray, " J+1"]
     radius: float
     remainder: tuple[float, float]
+    exponent: int = 0
+    constant: float = 0.0
+    constant_exponent: int = 0
 
 
 class _Series:
-    """Truncated power series, with the last degree of its even and of its odd part.
+    """origin + scale * sum_{j>=1} a_j (c / radius)^j, and the last degree of either parity.
 
-    `origin` is the constant term with DIGITS digits: where it is close to K(x, x), as in deep
-    networks, their difference decides everything.
+    `origin` and `scale` are mpmath numbers: they may be of any size, and where the origin is close
+    to K(x, x), as in deep networks, their difference decides everything. a sums to 1 at c = 1.
     """
 
-    def __init__(self, a: np.ndarray, even: float, odd: float, origin: Any):
-        self.a, self.even, self.odd, self.origin = a, even, odd, origin
-        a[0] = self.cast(origin)
+    def __init__(self, a: np.ndarray, even: float, odd: float, origin: Any, scale: Any):
+        self.a, self.even, self.odd, self.origin, self.scale = a, even, odd, origin, scale
 
-    def cast(self, value: Any) -> Any:
-        return value if self.a.dtype == object else float(value)
+    def mixture(
+        self, origin: Any, ends: tuple[float, float], *parts: tuple[Any, Any], top: Any = None
+    ) -> _Series:
+        """origin + sum of weight * array, for weights >= 0; `top` is the value at c = 1, if known.
+
+        Where the arrays are 1 at c = 1, so is the outcome, and powers of it stay within range.
+        """
+        scale = sum((weight for weight, _ in parts), mpmath.mpf(0))
+        # Where the difference has no digits, its share is beyond any float and the sum will do.
+        if top is not None and top - origin > top * mpmath.mpf(10) ** (DIGITS // 2 - mpmath.mp.dps):
+            scale = top - origin
+        a = 0 * self.a
+        for weight, array in parts:
+            if weight and scale:
+                a = a + times(weight / scale, array)
+        return _Series(a, *ends, origin, scale)
 
     def __add__(self, other: Any) -> _Series:
         if isinstance(other, _Series):
             ends = max(self.even, other.even), max(self.odd, other.odd)
-            return _Series(self.a + other.a, *ends, self.origin + other.origin)
+            parts = (self.scale, self.a), (other.scale, other.a)
+            return self.mixture(self.origin + other.origin, ends, *parts)
         even = max(self.even, 0) if other else self.even
-        return _Series(self.a.copy(), even, self.odd, self.origin + other)
+        return _Series(self.a, even, self.odd, self.origin + other, self.scale)
 
     def __mul__(self, other: Any) -> _Series:
         if isinstance(other, _Series):
             ends = (
-                max(self.even + other.even, self.odd + other.odd),
-                max(self.even + other.odd, self.odd + other.even),
+                max(_ends(self.even, other.even), _ends(self.odd, other.odd)),
+                max(_ends(self.even, other.odd), _ends(self.odd, other.even)),
             )
-            product = truncated_product(self.a, other.a)
-            return _Series(product, *ends, self.origin * other.origin)
+            return self.mixture(
+                self.origin * other.origin,
+                ends,
+                (self.origin * other.scale, other.a),
+                (other.origin * self.scale, self.a),
+                (self.scale * other.scale, truncated_product(self.a, other.a)),
+            )
         if not other:
-            return _Series(0 * self.a, NEVER, NEVER, mpmath.mpf(0))
-        return _Series(self.a * self.cast(other), self.even, self.odd, self.origin * other)
+            return _Series(0 * self.a, NEVER, NEVER, mpmath.mpf(0), mpmath.mpf(0))
+        return _Series(self.a, self.even, self.odd, self.origin * other, self.scale * other)
 
     __radd__, __rmul__ = __add__, __mul__
+
+
+def _ends(a: float, b: float) -> float:
+    # An absent part makes an absent product, also with a part that never ends.
+    return NEVER if NEVER in (a, b) else a + b
 
 
 def truncated_product(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """The first len(u) coefficients of a product; direct sums, since an FFT loses small terms."""
     n = len(u)
+    if u.dtype == object:
+        return np.convolve(u, v)[:n] >> BITS
     out = 0 * u
     for start in range(0, n, _CHUNK):
         out[start:] += np.convolve(u[: n - start], v[start : start + _CHUNK])[: n - start]
     return out
 
 
+def number(value: Any, like: np.ndarray) -> Any:
+    """An mpmath number as an entry of such an array."""
+    return int(mpmath.ldexp(value, BITS)) if like.dtype == object else float(value)
+
+
+def times(value: Any, a: np.ndarray) -> np.ndarray:
+    """An mpmath number times an array."""
+    return number(value, a) * a >> BITS if a.dtype == object else float(value) * a
+
+
 def _dot(u: np.ndarray, v: np.ndarray) -> Any:
+    if u.dtype == object:
+        return int(np.dot(u, v)) >> BITS
     return sum(np.dot(u[i : i + _CHUNK], v[i : i + _CHUNK]) for i in range(0, len(u), _CHUNK))
 
 
-def _inverse_root(square: np.ndarray, d0: Any) -> np.ndarray:
-    """(d0 + s_0 - s(c))^(-1/2), where d0 > 0 is the value at c = 0."""
-    n, root = len(square), mpmath.sqrt if square.dtype == object else math.sqrt
-    weighted = square * np.arange(n) / 2
+def _inverse_root(e: np.ndarray) -> np.ndarray:
+    """(1 - e(c))^(-1/2), where e(0) = 0."""
+    n = len(e)
+    weighted = _over(e * np.arange(n), 2)
     # Stored backwards, so that the sums below run over contiguous memory.
-    v, jv = np.zeros_like(square), np.zeros_like(square)
-    v[-1] = 1 / root(d0)
+    v, jv = np.zeros_like(e), np.zeros_like(e)
+    v[-1] = number(1, e)
     for i in range(1, n):
-        total = _dot(square[1 : i + 1], jv[n - i :]) + _dot(weighted[1 : i + 1], v[n - i :])
-        v[n - 1 - i] = total / (i * d0)
-        jv[n - 1 - i] = i * v[n - 1 - i]
+        total = _dot(e[1 : i + 1], jv[n - i :]) + _dot(weighted[1 : i + 1], v[n - i :])
+        v[n - 1 - i] = _over(total, i)
+        jv[n - 1 - i] = total
     return v[::-1].copy()
+
+
+def _over(a: Any, b: Any) -> Any:
+    return a // b if isinstance(a, int) or a.dtype.kind == "O" else a / b
 
 
 def _derivative(a: np.ndarray) -> np.ndarray:
@@ -122,58 +170,56 @@ def _derivative(a: np.ndarray) -> np.ndarray:
 
 
 def _integral(a: np.ndarray) -> np.ndarray:
-    return np.concatenate([0 * a[:1], a[:-1] / np.arange(1, len(a))])
-
-
-def dual(name: str, k: Any, q: Any) -> tuple[Any, Any]:
-    """E[phi(u) phi(v)] and E[phi'(u) phi'(v)] at covariance k and variance q, in mpmath."""
-    m, two_pi = mpmath, 2 * mpmath.pi
-    if name == "relu":
-        r = max(min(k / q, m.mpf(1)), m.mpf(-1))
-        slope = (m.pi / 2 + m.asin(r)) / two_pi
-        return q * m.sqrt((1 - r) * (1 + r)) / two_pi + k * slope, slope
-    if name == "erf":
-        return 2 / m.pi * m.asin(2 * k / (1 + 2 * q)), 4 / m.pi / m.sqrt(
-            (1 + 2 * q - 2 * k) * (1 + 2 * q + 2 * k)
-        )
-    big = (1 + q - k) * (1 + q + k)
-    quadrant = m.mpf(1) / 4 + m.asin(k / (1 + q)) / two_pi
-    numerator = q**2 - k**2 + 2 * k**2 / (1 + q)
-    slope = quadrant + k * (4 / (1 + q) - 1 + numerator / big) / (two_pi * m.sqrt(big))
-    return k * quadrant + numerator / (two_pi * m.sqrt(big)), slope
+    return np.concatenate([0 * a[:1], _over(a[:-1], np.arange(1, len(a)))])
 
 
 def _activation(name: str, k: Any, q: Any) -> tuple[Any, Any]:
     if not isinstance(k, _Series):
         return dual(name, k, q)
-    origin = k.origin
+    origin, scale = k.origin, k.scale
     value0, slope0 = dual(name, origin, q)
+    value1, slope1 = dual(name, q, q)
     reach = q + {"relu": 0, "erf": mpmath.mpf(1) / 2, "gelu": 1}[name]
+    d0 = (reach - origin) * (reach + origin)
     square = truncated_product(k.a, k.a)
-    v = _inverse_root(square, k.cast((reach - origin) * (reach + origin)))
+    # D = D_0 (1 - e) and V = D_0^(-1/2) v.
+    v = _inverse_root(times(2 * origin * scale / d0, k.a) + times(scale**2 / d0, square))
+    size = 1 / mpmath.sqrt(d0)
     prime = _derivative(k.a)
-    two_pi = k.cast(2 * mpmath.pi)
     if name == "erf":
-        slope = 4 * v / two_pi
+        rest = v.copy()
+        rest[0] = 0 * rest[0]
+        slope_scale = 2 / mpmath.pi * size
     else:
-        second = v / two_pi
+        second, slope_scale = v, scale * size / (2 * mpmath.pi)
         if name == "gelu":
+            m = reach / d0
             v2 = truncated_product(v, v)
-            bracket = v2 * k.cast(1 + q)
-            bracket[0] += 1
+            bracket = times(m / (1 + m), v2)
+            bracket[0] += number(1 / (1 + m), v2)
+            # K² / (1 + q)²
+            k2 = times(2 * origin * scale / reach**2, k.a) + times((scale / reach) ** 2, square)
+            k2[0] += number((origin / reach) ** 2, k2)
             inside = truncated_product(bracket, bracket)
-            inside = inside + 2 * truncated_product(square, truncated_product(v2, v2))
-            second = truncated_product(second, inside)
-        slope = _integral(truncated_product(second, prime))
-        slope[0] = k.cast(slope0)
-    value = _integral(truncated_product(slope, prime))
+            fourth = truncated_product(k2, truncated_product(v2, v2))
+            inside = inside + times(2 * (m / (1 + m)) ** 2, fourth)
+            second, slope_scale = truncated_product(v, inside), slope_scale * (1 + m) ** 2
+        rest = _integral(truncated_product(second, prime))
     if k.even == NEVER:  # an odd argument: phi(z) - z/2 is even for ReLU and GELU, erf is odd
         value_ends, slope_ends = (
             ((NEVER, ALWAYS), (ALWAYS, NEVER)) if name == "erf" else ((ALWAYS, k.odd), (0, ALWAYS))
         )
     else:
         value_ends = slope_ends = (ALWAYS, ALWAYS)
-    return _Series(value, *value_ends, value0), _Series(slope, *slope_ends, slope0)
+    slope = k.mixture(slope0, slope_ends, (slope_scale, rest), top=slope1)
+    value = k.mixture(
+        value0,
+        value_ends,
+        (scale * slope0, k.a),
+        (scale * slope_scale, _integral(truncated_product(rest, prime))),
+        top=value1,
+    )
+    return value, slope
 
 
 def propagate(architecture: Architecture, c: Any) -> tuple[Any, Any]:
@@ -233,9 +279,9 @@ def propagate(architecture: Architecture, c: Any) -> tuple[Any, Any]:
 
 
 def _variable(n: int, radius: Any, exact: bool) -> _Series:
-    a = np.array([mpmath.mpf(0)] * n, object) if exact else np.zeros(n)
-    a[1] = mpmath.mpf(radius) if exact else float(radius)
-    return _Series(a, NEVER, 1, mpmath.mpf(0))
+    a = np.array([0] * n, object) if exact else np.zeros(n)
+    a[1] = number(1, a)
+    return _Series(times(radius, a), NEVER, 1, mpmath.mpf(0), mpmath.mpf(1))
 
 
 def _radius(architecture: Architecture) -> float:
@@ -269,9 +315,8 @@ def taylor(architecture: Architecture, terms: int) -> tuple[Taylor, Taylor]:
 
     Raises ValueError for more than one token and for series too long to be worth it.
     """
-    propagate(architecture, mpmath.mpf(0))  # refuses before any work
     n = max(terms + 1, 2 * HEAD)
-    with mpmath.workdps(DIGITS):
+    with mpmath.workdps(_precision(architecture)):
         radius = _radius(architecture)
         ends = [propagate(architecture, mpmath.mpf(c)) for c in (1, -1)]
         heads = propagate(architecture, _variable(HEAD, radius, exact=True))
@@ -287,25 +332,54 @@ def taylor(architecture: Architecture, terms: int) -> tuple[Taylor, Taylor]:
     raise ValueError(f"the series of {architecture} needs more than {MAX_TERMS} terms")
 
 
+def _precision(architecture: Architecture) -> int:
+    """Decimal digits in which K(x, y) differs from K(x, x) to DIGITS digits.
+
+    A bias leaves little of what tells inputs apart, and less in every layer. ValueError where that
+    takes more than MOST_DIGITS.
+    """
+    precision = digits(architecture)
+    while precision <= MOST_DIGITS:
+        with mpmath.workdps(precision):
+            one, zero = (propagate(architecture, mpmath.mpf(c))[0] for c in (1, 0))
+            if one - zero > one * mpmath.mpf(10) ** (DIGITS - precision):
+                return precision
+        precision *= 2
+    raise ValueError(
+        f"the kernels of {architecture} are constant to 10^-{MOST_DIGITS - DIGITS}: lower the "
+        "depth, the bias or the positions"
+    )
+
+
 def _finish(head: _Series, body: _Series, radius: float, plus: Any, minus: Any) -> Taylor | None:
     a = body.a.copy()
-    a[:HEAD] = [float(value) for value in head.a]
+    a[:HEAD] = [math.ldexp(value, -BITS) for value in head.a]
     n = len(a)
     # At radius 1 again; far beyond the float range these vanish, and so does the remainder.
     unit = a * np.exp(-np.arange(n) * math.log(radius))
     remainder = []
     for sign, end in ((1, body.even), (-1, body.odd)):
-        first = 0 if sign == 1 else 1
-        if end < n or n / 2 * math.log(radius) > math.log(1e15):
+        first = 2 if sign == 1 else 1
+        if not head.scale or end < n or n / 2 * math.log(radius) > math.log(1e15):
             remainder.append(0.0)
             continue
-        exact = (plus + sign * minus) / 2
+        exact = ((plus + sign * minus) / 2 - (head.origin if sign == 1 else 0)) / head.scale
         for j in range(first, HEAD, 2):
-            exact -= head.a[j] / mpmath.mpf(radius) ** j
-        middle = unit[HEAD + first :: 2]
+            exact -= mpmath.ldexp(head.a[j], -BITS) / mpmath.mpf(radius) ** j
+        middle = unit[HEAD + first % 2 :: 2]
         rest = float(exact) - math.fsum(middle)
         last = math.fsum(middle[len(middle) // 2 :])
-        if np.finfo(float).eps * math.fsum(middle) > 1e-11 * (last + rest):
+        if np.finfo(float).eps * math.fsum(middle) > 1e-11 * max(last + rest, 0.0):
             return None
-        remainder.append(rest)
-    return Taylor(a, radius, (remainder[0], remainder[1]))
+        remainder.append(max(rest, 0.0) if rest > -1e-12 else rest)  # rounding of a sum near 1
+    (scale, exponent), (constant, constant_exponent) = (
+        mpmath.frexp(value) for value in (head.scale, head.origin)
+    )
+    return Taylor(
+        a * float(scale),
+        radius,
+        (remainder[0] * float(scale), remainder[1] * float(scale)),
+        int(exponent),
+        float(constant),
+        int(constant_exponent),
+    )

@@ -27,7 +27,8 @@ an eigenspace are (`mean_degree`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -36,7 +37,17 @@ from jaxtyping import Bool, Float64, Int64
 from jaxsens.boolean import set_sizes, walsh_hadamard
 
 from .architecture import Architecture
-from .symmetry import Kernel, Rows, Symmetry, find_symmetry, kernel_of, kernel_rows, permute, span
+from .symmetry import (
+    Kernel,
+    Rows,
+    Symmetry,
+    exponents_of,
+    find_symmetry,
+    kernel_of,
+    kernel_rows,
+    permute,
+    span,
+)
 
 MAX_BLOCK = 2**13
 # Relative to the largest eigenvalue: what float64 rounding of K (1e-16 of its entries, an order
@@ -52,7 +63,8 @@ class Spectrum:
 
     `multiplicity`: copies of each in equal blocks; they sum to 2^d. `weights`: squared Fourier
     coefficients of the unit eigenvector summed by degree 0..d. `degree_averages`: mu_U averaged
-    over |U| = k, where mu_U = E[chi_U(x) K(x, y) chi_U(y)] is the quadratic form.
+    over |U| = k, where mu_U = E[chi_U(x) K(x, y) chi_U(y)] is the quadratic form. Eigenvalues and
+    forms are in units of 2^`exponent`, 0 unless deep attention leaves the range of a float.
     """
 
     d: int
@@ -60,6 +72,7 @@ class Spectrum:
     multiplicity: Int64[np.ndarray, " n"]
     weights: Float64[np.ndarray, "n d+1"]
     forms: Float64[np.ndarray, " N"]
+    exponent: int = 0
 
     @property
     def degree_averages(self) -> Float64[np.ndarray, " d+1"]:
@@ -89,18 +102,36 @@ class Spectrum:
 
 def architecture_spectrum(architecture: Architecture, d: int) -> tuple[Spectrum, Spectrum]:
     """Spectra of the CK and of the NTK of an architecture on {±1}^d."""
+    return spectra_of_rows(architecture, architecture_rows(architecture, d))
+
+
+def architecture_rows(
+    architecture: Architecture, d: int, progress: Callable[[str], None] = lambda _: None
+) -> Rows:
+    """The rows of both kernels that verdicts and spectra are made of; ValueError as there."""
     architecture.check(d)
-    ck, ntk = cube_spectrum(kernel_of(architecture), d, architecture.tokens)
+    kernel = kernel_of(architecture)
+    symmetry = find_symmetry(kernel, d, architecture.tokens)
+    check_block(symmetry)
+    return kernel_rows(kernel, symmetry, progress)
+
+
+def spectra_of_rows(
+    architecture: Architecture, rows: Rows, progress: Callable[[str], None] = lambda _: None
+) -> tuple[Spectrum, Spectrum]:
+    """`architecture_spectrum` from rows at hand."""
+    progress(f"diagonalising blocks of size {len(rows.moves)}")
+    spectra = _spectra(rows)
+    ck, ntk = (
+        replace(spectrum, exponent=exponent)
+        for spectrum, exponent in zip(spectra, exponents_of(architecture), strict=True)
+    )
     return ck, ntk
 
 
 def architecture_forms(architecture: Architecture, d: int) -> Float64[np.ndarray, "2 N"]:
     """mu_U = E[chi_U(x) K(x, y) chi_U(y)] of the CK and of the NTK; no eigenvectors."""
-    architecture.check(d)
-    kernel = kernel_of(architecture)
-    symmetry = find_symmetry(kernel, d, architecture.tokens)
-    check_block(symmetry)
-    return quadratic_forms(kernel_rows(kernel, symmetry))
+    return quadratic_forms(architecture_rows(architecture, d))
 
 
 def cube_spectrum(kernel: Kernel, d: int, tokens: int) -> tuple[Spectrum, ...]:
@@ -110,11 +141,14 @@ def cube_spectrum(kernel: Kernel, d: int, tokens: int) -> tuple[Spectrum, ...]:
     """
     symmetry = find_symmetry(kernel, d, tokens)
     check_block(symmetry)
-    rows = kernel_rows(kernel, symmetry)
+    return _spectra(kernel_rows(kernel, symmetry))
+
+
+def _spectra(rows: Rows) -> tuple[Spectrum, ...]:
     blocks, types, counts = symmetry_blocks(rows)
     forms = quadratic_forms(rows)
     return tuple(
-        _spectrum(symmetry, blocks[:, kind], types, counts, forms[kind])
+        _spectrum(rows.symmetry, blocks[:, kind], types, counts, forms[kind])
         for kind in range(blocks.shape[1])
     )
 

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from .architecture import Architecture
-from .recursion import ck_ntk
+from .recursion import scaled_ck_ntk
 
 # A tuple of kernel matrices (n, m) for points (n, d) and (m, d).
 Kernel = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
@@ -33,8 +33,20 @@ _CHUNK = 2**16
 
 
 def kernel_of(architecture: Architecture) -> Kernel:
-    """(CK, NTK) of an architecture by `theory.recursion`."""
-    return lambda x, y: ck_ntk(architecture, x, y)
+    """(CK, NTK) of an architecture by `theory.recursion`, in units of 2^`exponents_of` it."""
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+        scaled = scaled_ck_ntk(architecture, x, y)
+        return scaled.ck, scaled.ntk
+
+    return kernel
+
+
+def exponents_of(architecture: Architecture) -> tuple[int, int]:
+    """Powers of two in which `kernel_of` gives the CK and the NTK: 0 unless out of range."""
+    one = np.ones((1, architecture.tokens))
+    scaled = scaled_ck_ntk(architecture, one, one)
+    return scaled.ck_exponent, scaled.ntk_exponent
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,9 @@ def find_symmetry(kernel: Kernel, d: int, tokens: int, *, seed: int = 0) -> Symm
     base = values(sample)
     top = np.abs(base).max(axis=(1, 2), keepdims=True)
     if not np.isfinite(base).all():
-        raise ValueError("the kernel is not finite on the cube")
+        raise ValueError(
+            "the kernel is not finite on the cube: lower the depth, the bias or the positions"
+        )
     if np.any(np.abs(base - base.transpose(0, 2, 1)) > TOLERANCE * top):
         raise ValueError("K(x, y) differs from K(y, x): a symmetric kernel is needed")
 
@@ -184,8 +198,10 @@ class Rows:
             yield self.read(a, index ^ x)
 
 
-def kernel_rows(kernel: Kernel, symmetry: Symmetry) -> Rows:
-    """Evaluate one row per class of points: 2^d kernel values for each."""
+def kernel_rows(
+    kernel: Kernel, symmetry: Symmetry, progress: Callable[[str], None] = lambda _: None
+) -> Rows:
+    """Evaluate one row per class of points, 2^d kernel values; `progress` is told which."""
     d = symmetry.d
     representatives = symmetry.representatives
     position = {int(x): a for a, x in enumerate(representatives)}
@@ -212,7 +228,8 @@ def kernel_rows(kernel: Kernel, symmetry: Symmetry) -> Rows:
                     moves[b] = (owner, composed, int(permute(s, composed)[0]) ^ shift)
                     queue.append(b)
     stored = []
-    for x in owners:
+    for number, x in enumerate(owners):
+        progress(f"row {number + 1} of {len(owners)}, {2**d} values each")
         here = points(np.array([x]), d)
         starts = range(0, 2**d, _CHUNK)
         ys = (points(np.arange(i, min(i + _CHUNK, 2**d)), d) for i in starts)

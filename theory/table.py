@@ -67,9 +67,18 @@ def domain_of_validity(progress: Callable[[str], None] = lambda _: None) -> str:
 
 
 def _parts(kernel: KernelVerdict) -> list[str]:
+    no = (
+        f"spread {_digits(kernel.spread)}",
+        f"{_digits(kernel.off_diagonal)} off the diagonal",
+        str(kernel.chain),
+        str(kernel.degree),
+    )
     return [
-        "yes" if kernel.function_of_dot_product else f"no, spread {kernel.spread:.2g}",
-        "yes" if kernel.walsh_diagonal else f"no, {kernel.off_diagonal:.2g} off the diagonal",
-        "yes" if kernel.chain is None else f"no, {kernel.chain}",
-        "yes" if kernel.degree is None else f"no, {kernel.degree}",
+        f"no, {why}" if status == "no" else status
+        for status, why in zip(kernel.parts, no, strict=True)
     ]
+
+
+def _digits(value: float) -> str:
+    # Rounded twice, so that 0.125 give or take a rounding error is the same on every machine.
+    return f"{float(f'{value:.9g}'):.2g}"

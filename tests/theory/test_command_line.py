@@ -26,7 +26,7 @@ def test_several_tokens_fail_by_how_much_and_where(capsys):
     assert out.startswith("Proposition 3.1 does not hold for T=4")
     assert out.count("NO, ") == 8
     assert "0.239 of the Frobenius norm" in out
-    assert re.search(r"mu_\{5, 7\} = 0 < mu_\{5, 6, 7, 8\} = 0\.01306", out)
+    assert re.search(r"mu_\{1, 3\} = 0 < mu_\{1, 2, 3, 4\} = 0\.01306", out)
 
 
 def test_spectrum_by_degree(capsys):
@@ -134,3 +134,36 @@ def test_errors_are_one_line_and_exit_code_2(arguments, message, capsys, monkeyp
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert re.search(message, error)
+
+
+@pytest.mark.parametrize("mlp", ["none", "relu", "erf", "gelu"])
+@pytest.mark.parametrize("tokens", [1, 2])
+@pytest.mark.parametrize(
+    "options", ["--depth 8", "--bias 1e200", "--bias 1e-200", "--positions 1e160"]
+)
+def test_no_depth_and_no_size_is_a_traceback(mlp, tokens, options, capsys):
+    for command in ("spectrum", "check"):
+        arguments = f"{command} --d 4 --tokens {tokens} --mlp {mlp} {options}"
+        code = 0
+        try:
+            main(arguments.split())
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        assert code in (0, 2)
+        assert captured.err.count("\n") == (code == 2)
+        assert "nan" not in captured.out
+
+
+def test_what_float64_cannot_tell_is_undecided(capsys):
+    main(["check", "--d", "4", "--tokens", "2", "--bias", "1e8"])
+    assert capsys.readouterr().out.startswith("Proposition 3.1 is undecided")
+    main(["check", "--d", "4", "--tokens", "2", "--bias", "1000"])
+    assert capsys.readouterr().out.startswith("Proposition 3.1 does not hold")
+
+
+def test_one_token_is_decided_at_any_d(capsys):
+    main(["check", "--d", "100000"])
+    out = capsys.readouterr().out
+    assert out.startswith("Proposition 3.1 holds for T=1")
+    assert out.count("yes") == 8

@@ -3,6 +3,7 @@
 import ast
 import json
 import pathlib
+import warnings
 
 import matplotlib
 import pytest
@@ -59,3 +60,28 @@ def test_the_dimension_is_set_once_and_logic_lives_in_the_package(path):
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert any(module.startswith("theory") for module in modules)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path if path.name[0] == "3" else pytest.param(path, marks=pytest.mark.slow)
+        for path in NOTEBOOKS
+    ],
+    ids=lambda path: path.stem,
+)
+def test_runs_in_a_kernel_that_starts_in_its_folder(path, monkeypatch):
+    """As Jupyter runs it: a process of its own, the clone not on its path."""
+    nbclient = pytest.importorskip("nbclient")
+    import nbformat
+
+    monkeypatch.setenv("JAXSENS_NOTEBOOK_D", "6")
+    for name in ("PYTHONPATH", "PYTEST_CURRENT_TEST"):
+        monkeypatch.delenv(name, raising=False)
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the Jupyter libraries, about themselves
+        client.execute()

@@ -12,6 +12,7 @@ from jaxsens import boolean
 from theory.architecture import Architecture
 from theory.propositions import (
     chain_violation,
+    check_average_sensitivity_bound,
     check_proposition_3_1,
     check_proposition_3_2,
     degree_violation,
@@ -214,3 +215,22 @@ def test_bad_input_is_one_clear_line(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@given(tables, st.floats(0, 1))
+def test_the_average_sensitivity_bounds_more_sharply(f, rho):
+    sharp, loose = check_average_sensitivity_bound(f, rho), check_proposition_3_2(f, rho)
+    flips = [f != f.reshape([2] * 4).take([1, 0], axis=i).reshape(-1) for i in range(4)]
+    assert sharp.average_sensitivity == pytest.approx(np.mean(flips) * 4)
+    assert sharp.probability == loose.probability
+    assert sharp.holds
+    assert sharp.bound <= loose.bound + 1e-15
+
+
+def test_attention_then_layer_norm_by_hand():
+    # d = 6, T = 2: <x, y> = 2 in both pairs, K = 1/27 and 1/3.
+    architecture = Architecture(tokens=2, layer_norm="post", **RAW)
+    x = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, -1.0]])
+    y = np.array([[1, 1, -1, 1, 1, -1], [1, 1, -1, 1, 1, 1.0]])
+    assert np.sum(x * y, axis=1).tolist() == [2, 2]
+    np.testing.assert_allclose(np.diag(ck_ntk(architecture, x, y)[0]), [1 / 27, 1 / 3], rtol=1e-14)
