@@ -1,76 +1,18 @@
 """The loop of every experiment: lines, checkpoints, and resumption to the same numbers."""
 
-import dataclasses
 import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from flax import nnx
+from witnesses.small_loop import SEEDS, TEST, TRAINER, train, without_time
 
 from command import stops
 from experiments.run.cli import UserError
-from experiments.run.measure import Measure, fields, sensitivity
 from experiments.run.record import RunRecord
-from experiments.run.training import Schedule, finals, train_and_measure
-from jaxsens import Gaussian, Patches, checkpoints
-from jaxsens.training import Split, Trainer
-
-SEEDS, EPOCHS = (3, 8), 7
-
-
-class Net(nnx.Module):
-    """An MLP on 8 x 8 images with the statistics and randomness that a resumed run must repeat."""
-
-    def __init__(self, *, rngs):
-        self.first, self.second = nnx.Linear(64, 8, rngs=rngs), nnx.Linear(8, 2, rngs=rngs)
-        self.norm, self.drop = nnx.BatchNorm(8, rngs=rngs), nnx.Dropout(0.2)
-
-    def __call__(self, x, *, rngs=None):
-        hidden = nnx.relu(self.norm(self.first(x.reshape(len(x), -1))))
-        return self.second(self.drop(hidden, rngs=rngs))
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    epochs: int = EPOCHS
-
-
-def split(examples, seed):
-    x = np.random.default_rng(seed).normal(size=(examples, 8, 8, 1)).astype(np.float32)
-    return Split(x, (x[:, 2, 2, 0] > 0).astype(np.int32))
-
-
-TRAIN, TEST = split(40, 0), split(17, 1)
-TRAINER = Trainer(
-    [Net(rngs=nnx.Rngs(seed)) for seed in SEEDS], optax.sgd(0.1, momentum=0.9), batch_size=10
-)
-MEASURE = sensitivity(
-    "sensitivity", TRAIN.inputs[:6], tokens=Patches(4), noise=Gaussian(1.0), repeats=1
-)
-
-
-def train(directory, *, resume=False, every=2, save_every=None, **settings):
-    record = RunRecord.create("task", Config(), out=directory, resume=resume)
-    models = train_and_measure(
-        "net",
-        TRAINER,
-        {"train": TRAIN, "test": TEST},
-        seeds=SEEDS,
-        record=record,
-        **{
-            "schedule": Schedule.epochs(EPOCHS, every, 4, save_every),
-            "measures": [MEASURE],
-            **settings,
-        },
-    )
-    return record, models
-
-
-def without_time(record):
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in record.read_metrics()]
+from experiments.run.training import Schedule
+from jaxsens import checkpoints
 
 
 def assert_same_state(a, b):
@@ -259,52 +201,3 @@ def test_evaluations_within_an_epoch_resume_to_the_same_numbers(tmp_path):
     steps, values = whole.curve("sensitivity", at="step", model="net")
     np.testing.assert_array_equal(steps, [0, 3, 6, 9, 10])
     assert values.shape == (2, 5)
-
-
-def test_measures_are_named_once_and_may_be_arrays():
-    estimate = MEASURE.compute(TRAINER.models(TRAINER.initial)[0], jax.random.key(0))
-    assert fields("s", estimate, ("per_token",)).keys() == {"s", "s_stderr", "s_per_token"}
-    assert fields("s", {"": estimate, "one": 2.0}).keys() == {"s", "s_stderr", "s_one"}
-    assert fields("s", {"at": {"x": 1}}) == {"s_at": {"x": 1}}
-    assert fields("s", 3.5) == {"s": 3.5}
-
-
-def test_final_measures_take_the_place_of_the_last_line(through):
-    record, models = through
-    norm = Measure("norm", lambda model, key: {"layers": np.array([1.0, 2.0]), "": key})
-    lines = finals("net", models, seeds=SEEDS, measures=[MEASURE, norm], record=record)
-    for seed, line, last in zip(SEEDS, lines, record.read_metrics()[-2:], strict=True):
-        assert line["seed"] == last["seed"] == seed
-        assert line["test_loss"] == last["test_loss"]
-        assert line["norm"] == jax.random.key(seed)  # whatever the model is called
-        np.testing.assert_array_equal(line["norm_layers"], [1, 2])
-
-
-@pytest.mark.parametrize("what", ["evaluation", "measure"])
-def test_numbers_that_are_not_finite_end_the_run_before_they_are_recorded(
-    tmp_path, monkeypatch, what
-):
-    """As after a last update that was too large: the parameters are finite, their loss is not."""
-    original = type(TRAINER).evaluate
-
-    def evaluate(self, state, data, **settings):
-        found = original(self, state, data, **settings)
-        late = int(state.step[0]) == 28 and what == "evaluation"
-        return {k: v * (jnp.inf if late else 1) for k, v in found.items()}
-
-    def compute(model, key):
-        if what == "measure":
-            raise ValueError("the model returned NaN in 3 of 8 examples")
-        return 1.0
-
-    monkeypatch.setattr(type(TRAINER), "evaluate", evaluate)
-    message = {
-        "evaluation": "train_(loss|accuracy) is inf after step 28, seed number 0; lower",
-        "measure": "odd cannot be measured: the model returned NaN",
-    }[what]
-    with pytest.raises(FloatingPointError, match=message):
-        train(tmp_path / "run", measures=[Measure("odd", compute)])
-    path = tmp_path / "run" / "metrics.jsonl"
-    text = path.read_text() if path.exists() else ""
-    assert "null" not in text
-    assert ("NaN" in text, '"step": 28' in text) == (False, False)
