@@ -30,7 +30,7 @@ class Net(nnx.Module):
         self.norm = nnx.BatchNorm(16, rngs=rngs)
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
         self.last = nnx.Linear(16, 3, rngs=rngs)
-        self.norm.mean[...] = jax.random.normal(rngs.params(), (16,))
+        self.norm.mean[...] = jax.random.normal(rngs.params(), (16,), jnp.float32)
 
     def __call__(self, x):
         return self.last(self.dropout(nnx.relu(self.norm(self.first(x)))))
@@ -89,10 +89,10 @@ def test_nnx_left_in_training_mode(kind):
     assert (model.norm.use_running_average, model.dropout.deterministic) == modes
     # An update in place, as an optimiser does it.
     model.last.kernel[...] = jnp.zeros_like(model.last.kernel[...])
-    model.last.bias[...] = jnp.arange(3.0)
+    model.last.bias[...] = jnp.arange(3, dtype=jnp.float32)
     assert measure(callable_).value == 0
-    model.last.bias[...] = jnp.zeros(3)
-    model.last.kernel[...] = jax.random.normal(jax.random.key(9), (16, 3))
+    model.last.bias[...] = jnp.zeros(3, jnp.float32)
+    model.last.kernel[...] = jax.random.normal(jax.random.key(9), (16, 3), jnp.float32)
     changed = measure(callable_)
     np.testing.assert_array_equal(changed.rates, expected().rates)
     assert (changed.rates != first.rates).any()
@@ -110,7 +110,7 @@ def test_nnx_module_that_is_no_pytree():
     expected = measure(model.net)
     for callable_ in (model, model.__call__):
         np.testing.assert_array_equal(measure(callable_).rates, expected.rates)
-    model.net.last.kernel[...] = jnp.zeros((16, 3))
+    model.net.last.kernel[...] = jnp.zeros((16, 3), jnp.float32)
     for callable_ in (model, model.__call__):
         assert measure(callable_).value == 0
 
