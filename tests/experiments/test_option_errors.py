@@ -126,7 +126,7 @@ ERRORS = {
         ("--examples 1", "--examples must lie between 2 and 10, the number of images, got 1"),
         ("--examples 11", "--examples must lie between 2 and 10, the number of images, got"),
         ("--weights none.npz", "there is no weights file none.npz"),
-        ("--weights foreign/notes.txt", "is no weights file that can be read: expected"),
+        ("--weights foreign/notes.txt", "is no weights file: expected a name"),
         ("--weights w.pth", "w.pth is a pickle, which may run any code"),
         ("--weights cut.npz", "cut.npz is no whole .npz file"),
         ("--weights x.npz --arch all", "--weights PATH is of one network: name it with"),
