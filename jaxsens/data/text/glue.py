@@ -110,8 +110,9 @@ def _lines(path: Path, budget: Budget) -> list[str]:
     start = content[: opened.START]
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path} is text in UTF-16; expected UTF-8: convert it")
-    if not opened.looks(start).startswith("starts with"):
-        raise DataError(f"{path} {opened.looks(start)}; expected tab-separated text")
+    kind = opened.looks(start)
+    if not kind.startswith(("is plain text", "starts with")):
+        raise DataError(f"{path} {kind}; expected tab-separated text")
     if b"\0" in content:
         raise DataError(f"{path} holds NUL bytes; it is not text in UTF-8")
     try:
