@@ -130,7 +130,9 @@ def test_the_smoke_run_as_typed(tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
     assert [final["model"] for final in result["final"]] == ["vit", "vit", "mlp", "mlp"]
     assert len(lines) == 12
-    table = out.splitlines()[-4:]
+    *table, replaced, gaussian = out.splitlines()[-6:]
+    assert replaced.startswith("sensitivity, paired: MLP minus ViT-small ")
+    assert gaussian.startswith("sensitivity gaussian, paired: MLP minus ViT-small ")
     assert table[0].startswith("model      seeds  train acc. %")
     assert [row.split()[0] for row in table[2:]] == ["ViT-small", "MLP"]
     assert all("epochs" in line for line in err.splitlines())

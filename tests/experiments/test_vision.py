@@ -108,7 +108,9 @@ def test_both_optimizers_whole_images_augmentation_and_bfloat16(colour, tmp_path
     assert [final["whole"]["sigma2"] for final in result["final"]] == [0.025] * 2
     assert [final["whole"]["paper"] for final in result["final"]] == [None] * 2  # another depth
     assert [final["paper"] for final in result["final"]] == [None] * 2
-    rows = capsys.readouterr().out.splitlines()[-2:]
+    *rows, patches, whole = capsys.readouterr().out.splitlines()[-4:]
+    assert patches.startswith("sensitivity, paired: ViT-small, depth 1, heads 1, Adam minus ")
+    assert whole.startswith("sensitivity whole, paired: ")
     assert [row.split("  ")[0] for row in rows] == [
         "ViT-small, depth 1, heads 1", "ViT-small, depth 1, heads 1, Adam"
     ]  # fmt: skip
