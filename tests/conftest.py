@@ -1,7 +1,12 @@
 """Settings shared by every test: two devices, rank promotion an error, hypothesis in no haste."""
 
 import os
+import signal
 
+# A shell without job control starts what runs in the background with these ignored, and the
+# processes that tests start and stop would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Before jax starts its backend: two devices, as fake as they come, in every run.
 FLAG = "--xla_force_host_platform_device_count"
 if FLAG not in os.environ.get("XLA_FLAGS", ""):

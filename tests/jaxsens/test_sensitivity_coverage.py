@@ -112,5 +112,5 @@ def test_scatter():
 
 def test_intervals_in_a_few_seconds():
     """A guard that is not slow: 200 groups, so known to 1.5 % only."""
-    estimates = groups(60, 1.0, 1)[:200]
+    estimates = groups(100, 1.0, 1)[:200]
     assert 0.88 <= covered(estimates, exact(1.0)) <= 0.995
