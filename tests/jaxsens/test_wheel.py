@@ -35,5 +35,5 @@ def test_wheel(tmp_path):
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "jaxsens").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == sources
     assert "jaxsens/py.typed" in names
-    assert described.get_all("Provides-Extra") == ["hub", "data", "cuda"]
+    assert described.get_all("Provides-Extra") == ["hub", "text", "data", "cuda"]
     assert "come with the clone" in " ".join(described.get_payload().split())
