@@ -41,12 +41,9 @@ class Weights:
                 )
                 chosen.append(found)
                 self.paths += [name] if found else []
-        leaves, self._treedef = jax.tree.flatten(model)
-        self._chosen = chosen
-        self.arrays = [
-            jnp.asarray(leaf) for leaf, is_one in zip(leaves, chosen, strict=True) if is_one
-        ]
-        self._rest = [leaf for leaf, is_one in zip(leaves, chosen, strict=True) if not is_one]
+        self.chosen, self._model = tuple(chosen), model
+        leaves = zip(jax.tree.leaves(model), chosen, strict=True)
+        self.arrays = [jnp.asarray(leaf) for leaf, is_one in leaves if is_one]
         if not self.arrays:
             raise ValueError(
                 "the model has no weights to nudge: pass a pytree that shows them, such as a flax "
@@ -61,10 +58,16 @@ class Weights:
 
     def model(self, arrays: list[Array]) -> Any:
         """The model with these arrays in place of its own."""
-        own, rest = iter(arrays), iter(self._rest)
-        return jax.tree.unflatten(
-            self._treedef, [next(own if is_one else rest) for is_one in self._chosen]
-        )
+        return with_weights(self._model, self.chosen, arrays)
+
+
+def with_weights(model: Any, chosen: tuple[bool, ...], arrays: list[Array]) -> Any:
+    """The model with these arrays in the place of its leaves that are chosen."""
+    leaves, treedef = jax.tree.flatten(model)
+    given = iter(arrays)
+    return jax.tree.unflatten(
+        treedef, [next(given) if c else leaf for leaf, c in zip(leaves, chosen, strict=True)]
+    )
 
 
 def nudge(arrays: list[Array], key: Array, *, size: float, kind: Kind) -> list[Array]:

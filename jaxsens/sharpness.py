@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float
 from jaxsens._check import checked_inputs, checked_key, positive_float, positive_int
 from jaxsens._decision import judge
 from jaxsens._inference import inference
-from jaxsens._weights import Kind, Weights, Where, check_kind, crossed, nudge
+from jaxsens._model import compile_once
+from jaxsens._weights import Kind, Weights, Where, check_kind, crossed, nudge, with_weights
 
 AT_ONCE = 2**28  # bytes of nudged weights that are held together
 ROWS = 512  # forward rows at a time, over all draws that are held together
@@ -102,32 +103,15 @@ def outputs(
     """
     if reduce not in ("mean", "sum"):
         raise ValueError(f"reduce must be mean or sum, got {reduce!r}")
-    predicting = Weights(inference(model), where)
-    given = Weights(model, where) if nudged is not None else predicting
-    join = {"mean": jnp.mean, "sum": jnp.sum}[reduce]
-
-    def clean(arrays: list[Array], batch: Any) -> Array:
-        return _outputs(predicting.model(arrays)(batch))
-
-    def moved(arrays: list[Array], batch: Any, draw_key: Array) -> Array:
-        if nudged is None:
-            return clean(arrays, batch)
-        return _outputs(nudged(given.model(arrays), batch, draw_key))
-
-    @jax.jit
-    def compare(stacked: list[Array], keys: Array, own: list[Array], batch: Any) -> Any:
-        before = clean(own, batch)
-
-        def one(arrays: list[Array], draw_key: Array) -> tuple[Array, Array]:
-            after = moved(arrays, batch, draw_key)
-            change = join(jnp.abs(after - before).reshape(len(before), -1), axis=1)
-            first, second = (judge(o, decision).decision for o in (before, after))
-            return change, first != second
-
-        return jax.vmap(one)(stacked, keys)
-
+    weights = Weights(inference(model), where)
+    models: tuple[Any, ...] = (weights.model(weights.arrays),)
+    given = weights
+    if nudged is not None:
+        given = Weights(model, where)
+        models = (*models, model)
+    settings = _Settings(given.chosen, nudged, reduce, decision)
     change, flips = _over_draws(
-        compare,
+        _compare_outputs(models, settings),
         given,
         _placed(inputs),
         key=key,
@@ -163,18 +147,11 @@ def average_direction(
     rho / sqrt(#weights) (``"norm"``), or the sphere of radius rho (``"sphere"``), and leaves the
     position embeddings as they are (``where=lambda path, _: "position" not in path``).
     """
-    predicting = Weights(inference(model), where)
-
-    @jax.jit
-    def compare(stacked: list[Array], keys: Array, own: list[Array], batch: Any) -> tuple[Array]:
-        def values(arrays: list[Array]) -> Array:
-            return loss(predicting.model(arrays), batch.inputs, batch.labels)
-
-        return (jax.vmap(values)(stacked) - values(own)[None],)
-
+    weights = Weights(inference(model), where)
+    compare = _compare_losses((weights.model(weights.arrays),), _LossSettings(weights.chosen, loss))
     data = _placed(Labelled(inputs, np.asarray(labels)))
     (increase,) = _over_draws(
-        compare, predicting, data, key=key, size=size, kind=kind, draws=draws, batch_size=batch_size
+        compare, weights, data, key=key, size=size, kind=kind, draws=draws, batch_size=batch_size
     )
     increase = increase.astype(np.float64)
     return LossSharpness(*crossed(increase), increase)
@@ -185,6 +162,68 @@ class Labelled(NamedTuple):
 
     inputs: Any
     labels: Any
+
+
+class _Settings(NamedTuple):
+    """What of a comparison of outputs is no array: one program for each."""
+
+    chosen: tuple[bool, ...]
+    nudged: Nudged | None
+    reduce: str
+    decision: Any
+
+
+class _LossSettings(NamedTuple):
+    """What of a comparison of losses is no array."""
+
+    chosen: tuple[bool, ...]
+    loss: Loss
+
+
+@compile_once
+def _compare_outputs(
+    models: tuple[Any, ...], settings: _Settings, stacked: list[Array], keys: Array, batch: Any
+) -> tuple[Array, Array]:
+    """Changes of outputs, and of decisions, (R, B) each, for R nudged sets of weights.
+
+    ``models`` are the one in inference mode and, where ``nudged`` is asked for, the one given.
+    """
+    before = _outputs(models[0](batch))
+    join = {"mean": jnp.mean, "sum": jnp.sum}[settings.reduce]
+
+    def one(arrays: list[Array], draw_key: Array) -> tuple[Array, Array]:
+        moved = with_weights(models[-1], settings.chosen, arrays)
+        nudged = settings.nudged
+        after = _outputs(moved(batch) if nudged is None else nudged(moved, batch, draw_key))
+        change = join(jnp.abs(after - before).reshape(len(before), -1), axis=1)
+        first, second = (judge(found, settings.decision).decision for found in (before, after))
+        return change, first != second
+
+    return jax.vmap(one)(stacked, keys)
+
+
+@compile_once
+def _compare_losses(
+    models: tuple[Any, ...], settings: _LossSettings, stacked: list[Array], keys: Array, batch: Any
+) -> tuple[Array]:
+    """Increases of the loss of each example, (R, B), for R nudged sets of weights."""
+
+    def values(model: Any) -> Array:
+        return settings.loss(model, batch.inputs, batch.labels)
+
+    moved = jax.vmap(lambda arrays: values(with_weights(models[0], settings.chosen, arrays)))
+    return (moved(stacked) - values(models[0])[None],)
+
+
+@functools.partial(jax.jit, static_argnames="kind")
+def _moved(own: list[Array], keys: Array, size: float, *, kind: Kind) -> list[Array]:
+    """The weights nudged once for each key, stacked."""
+
+    def one(draw_key: Array) -> list[Array]:
+        noise = nudge(own, draw_key, size=size, kind=kind)
+        return [a + n for a, n in zip(own, noise, strict=True)]
+
+    return jax.vmap(one)(keys)
 
 
 def _outputs(found: Any) -> Array:
@@ -218,7 +257,7 @@ def _over_draws(
     draws: int,
     batch_size: int,
 ) -> list[np.ndarray]:
-    """What ``compare(nudged, keys, own, batch)`` finds, (R, N) each, some draws at a time."""
+    """What ``compare(nudged, keys, batch)`` finds, (R, N) each, some draws at a time."""
     check_kind(kind)
     size, draws = positive_float("size", size), positive_int("draws", draws)
     rows = positive_int("batch_size", batch_size)
@@ -226,23 +265,15 @@ def _over_draws(
     together = max(1, min(draws, AT_ONCE // max(bytes_each, 1), rows))
     keys = jax.vmap(functools.partial(jax.random.fold_in, checked_key(key)))(jnp.arange(draws))
 
-    @jax.jit
-    def stack(own: list[Array], keys: Array) -> list[Array]:
-        def one(draw_key: Array) -> list[Array]:
-            noise = nudge(own, draw_key, size=size, kind=kind)
-            return [a + n for a, n in zip(own, noise, strict=True)]
-
-        return jax.vmap(one)(keys)
-
     parts = []
     for start in range(0, draws, together):
         # As many again in the last part, so that one program serves all of them.
         numbers = (start + np.arange(together)) % draws
-        moved, own = stack(weights.arrays, keys[numbers]), weights.arrays
+        moved = _moved(weights.arrays, keys[numbers], size, kind=kind)
         found = [
             [np.asarray(values)[: draws - start, -new:] for values in compared]
             for new, compared in (
-                (new, compare(moved, keys[numbers], own, batch))
+                (new, compare(moved, keys[numbers], batch))
                 for new, batch in batches(data, max(1, rows // together))
             )
         ]

@@ -19,8 +19,8 @@ from jaxsens import boolean
 
 
 @dataclass(frozen=True)
-class Verdict32:
-    """Proposition 3.2 for one Boolean function and one correlation, by exhaustion.
+class NoiseVerdict:
+    """A bound on Pr[f(x) != f(x')] for one Boolean function and one correlation, by exhaustion.
 
     `tightness` = Pr[f(x) != f(x')] / bound: 1 when the bound is attained, and by convention for
     bound = 0, where both are 0.
@@ -29,8 +29,6 @@ class Verdict32:
     rho: float
     probability: float
     bound: float
-    maximum_sensitivity: int
-    degree: int
 
     @property
     def holds(self) -> bool:
@@ -41,6 +39,21 @@ class Verdict32:
     def tightness(self) -> float:
         """probability / bound."""
         return self.probability / self.bound if self.bound > 0 else 1.0
+
+
+@dataclass(frozen=True)
+class Verdict32(NoiseVerdict):
+    """Proposition 3.2, whose bound is by the maximum sensitivity."""
+
+    maximum_sensitivity: int
+    degree: int
+
+
+@dataclass(frozen=True)
+class AverageSensitivityVerdict(NoiseVerdict):
+    """The bound by the average sensitivity."""
+
+    average_sensitivity: float
 
 
 def check_proposition_3_2(f: Int64[np.ndarray, " N"], rho: float) -> Verdict32:
@@ -50,39 +63,15 @@ def check_proposition_3_2(f: Int64[np.ndarray, " N"], rho: float) -> Verdict32:
     right-hand side is no bound (majority of three at rho = -1 has Pr = 1 against 0).
     Raises ValueError for other values.
     """
-    _check(f, rho)
-    stability = float(boolean.noise_stability(f, rho))
+    probability = _probability(f, rho)
     sensitivity = int(boolean.maximum_sensitivity(f))
     return Verdict32(
         float(rho),
-        max(0.0, (1 - stability) / 2),
+        probability,
         (1 - float(rho) ** sensitivity**2) / 2,
         sensitivity,
         int(boolean.degree(f)),
     )
-
-
-@dataclass(frozen=True)
-class AverageSensitivityVerdict:
-    """The bound by average sensitivity for one Boolean function and one correlation.
-
-    `tightness` = Pr[f(x) != f(x')] / bound, 1 by convention where the bound is 0.
-    """
-
-    rho: float
-    probability: float
-    bound: float
-    average_sensitivity: float
-
-    @property
-    def holds(self) -> bool:
-        """0 <= probability <= bound, to 1e-14 (rounding of a sum of d + 1 terms)."""
-        return -1e-14 <= self.probability <= self.bound + 1e-14
-
-    @property
-    def tightness(self) -> float:
-        """probability / bound."""
-        return self.probability / self.bound if self.bound > 0 else 1.0
 
 
 def check_average_sensitivity_bound(
@@ -93,19 +82,20 @@ def check_average_sensitivity_bound(
     `f` is a table of ±1 in the order of `jaxsens.boolean`, S(f) its average sensitivity (a number
     of bits, 0..d), rho in [0, 1]. Raises ValueError for other values.
     """
-    _check(f, rho)
-    stability = float(boolean.noise_stability(f, rho))
+    probability = _probability(f, rho)
     sensitivity = float(boolean.average_sensitivity(f))
     return AverageSensitivityVerdict(
         float(rho),
-        max(0.0, (1 - stability) / 2),
+        probability,
         (1 - float(rho) ** sensitivity) / 2,
         sensitivity,
     )
 
 
-def _check(f: Int64[np.ndarray, " N"], rho: float) -> None:
+def _probability(f: Int64[np.ndarray, " N"], rho: float) -> float:
+    """Pr[f(x) != f(x')] for a rho-correlated pair; ValueError for what is no function or rho."""
     if not 0 <= rho <= 1:
         raise ValueError(f"Proposition 3.2 is about correlations rho in [0, 1], got {rho}")
     if np.ndim(f) != 1:
         raise ValueError(f"one table of 2^d values is needed, got shape {np.shape(f)}")
+    return max(0.0, (1 - float(boolean.noise_stability(f, rho))) / 2)

@@ -74,6 +74,26 @@ def test_neither_batches_nor_draws_held_at_once_change_a_value(monkeypatch):
     assert again.shop_stderr == pytest.approx(whole.shop_stderr, rel=1e-3)
 
 
+def test_a_second_call_traces_nothing():
+    traced = []
+
+    def counted(weights, x):
+        traced.append(x.shape)
+        return x @ weights
+
+    def loss(model, inputs, labels):
+        return (model(inputs) - labels) ** 2
+
+    after = []
+    for number in range(2):
+        model = jax.tree_util.Partial(counted, jnp.asarray(W + number))
+        settings = {"key": jax.random.key(number), "size": 0.1 + number, "draws": 3}
+        sharpness.outputs(model, X, **settings)
+        sharpness.average_direction(loss, model, X, X[:, 0], **settings)
+        after.append(len(traced))
+    assert after[0] == after[1] > 0
+
+
 @pytest.mark.parametrize(
     ("kind", "size", "expected"),
     [

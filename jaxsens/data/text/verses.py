@@ -74,7 +74,9 @@ def read_module(path: Path) -> dict[int, str]:
         if path.stat().st_size > MAX_BYTES:
             raise damaged
         tree = ast.parse(path.read_bytes())
-        call = tree.body[-1].value  # type: ignore[attr-defined]
+        last = tree.body[-1]
+        if not isinstance(last, ast.Assign) or not isinstance(call := last.value, ast.Call):
+            raise damaged
         text, starts, ends = (ast.literal_eval(node) for node in call.args[1:4])
         found = {int(n): text[int(start) : int(ends[n])].strip() for n, start in starts.items()}
     except OSError as error:
