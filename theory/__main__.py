@@ -76,12 +76,12 @@ class CheckCommand(Network):
             left = survivors(spectrum)
             even, odd = (
                 "undefined (ties)" if value != value else f"{value:.3f}"
-                for value in left.rank_correlation
+                for value in left.variance_correlation
             )
             print(
-                f"aggregate bias, {name}: rank correlation of -log eigenvalue and mean degree "
-                f"{even} (even), {odd} (odd); trace-weighted degree "
-                f"{left.trace_weighted_degree:.3f} (no bias: {self.d / 2:g})"
+                f"aggregate bias, {name}: trace-weighted degree {left.trace_weighted_degree:.3f} "
+                f"(no bias: {self.d / 2:g}); correlation of the ranks of -log eigenvalue and mean "
+                f"degree, weighted by the eigenvalues, {even} (even), {odd} (odd)"
             )
 
 

@@ -221,7 +221,7 @@ def variance_by_degree() -> bytes:
 
 
 def rank_correlation() -> bytes:
-    """Spearman correlation of -log eigenvalue and mean degree against the number of tokens."""
+    """The bias to low degree against the number of tokens: in the trace, and between ranks."""
     d, choices = 12, (1, 2, 3, 4, 6)
     cases = (
         ("flattened", {}),
@@ -229,43 +229,39 @@ def rank_correlation() -> bytes:
         ("mean pool, positions", {"positions": 1.0, "readout": "mean"}),
         ("flattened, 2 blocks", {"depth": 2}),
     )
-    with _canvas(1, 2, (8.6, 3.8), sharey=True) as (figure, axes):
+    with _canvas(2, 2, (8.6, 6.6), sharey="row") as (figure, axes):
+        places = range(len(choices))
         for (name, options), colour in zip(cases, COLOURS, strict=False):
-            results = []
+            found = []
             for tokens in choices:
                 architecture = Architecture(tokens=tokens, mlp="relu", bias=0.1, **options)
-                spectra = architecture_spectrum(architecture, d)
-                results.append([survivors(s).rank_correlation for s in spectra])
-            found = np.array(results)  # tokens, kernel, parity
-            for column in range(2):
-                for parity, line in ((0, "o-"), (1, "o--")):
-                    axes[0, column].plot(
-                        range(len(choices)),
-                        found[:, column, parity],
-                        line,
-                        color=colour,
-                        markersize=4.5,
-                        linewidth=1.2,
-                        markerfacecolor=colour if parity == 0 else "white",
-                        label=name if parity == 0 else None,
-                    )
+                found.append([survivors(s) for s in architecture_spectrum(architecture, d)])
+            for column, rows in enumerate(zip(*found, strict=True)):
+                style = {"color": colour, "markersize": 4.5, "linewidth": 1.2}
+                axes[0, column].plot(
+                    places, [row.trace_weighted_degree for row in rows], "o-", label=name, **style
+                )
+                for parity, (line, face) in enumerate((("o-", colour), ("o--", "white"))):
+                    values = [row.variance_correlation[parity] for row in rows]
+                    axes[1, column].plot(places, values, line, markerfacecolor=face, **style)
         for column, name in enumerate(KERNELS):
             axes[0, column].set_title(f"{name}, d = {d}, ReLU, bias 0.1")
-            axes[0, column].set_xticks(range(len(choices)), [str(t) for t in choices])
-            axes[0, column].set_xlabel("tokens T")
-            axes[0, column].axhline(0, color="0.4", linewidth=0.8)
-        axes[0, 0].set_ylabel("rank correlation of\n-log eigenvalue and mean degree")
-        axes[0, 0].set_ylim(None, 1.05)
+            axes[0, column].axhline(d / 2, color="0.4", linewidth=0.8, linestyle=":")
+            axes[1, column].axhline(0, color="0.4", linewidth=0.8)
+            for row in axes:
+                row[column].set_xticks(places, [str(t) for t in choices])
+            axes[1, column].set_xlabel("tokens T")
+        axes[0, 0].set_ylabel("trace-weighted degree\n(dotted: no bias)")
+        axes[0, 0].set_ylim(0, d / 2 + 0.4)
+        axes[1, 0].set_ylabel("rank correlation of -log eigenvalue\nand degree, by variance")
+        axes[1, 0].set_ylim(-0.1, 1.05)
         _parity_legend(
-            axes[0, 0],
+            axes[1, 0],
             [(n, c) for (n, _), c in zip(cases, COLOURS, strict=False)],
             fontsize=7.5,
             loc="lower left",
         )
-        figure.suptitle(
-            "What survives: a correlation with degree, "
-            "lost with many tokens unless positions keep it"
-        )
+        figure.suptitle("What survives where the order fails: variance leans to low degree")
         return _png(figure)
 
 

@@ -45,8 +45,8 @@ CASES: tuple[tuple[str, Architecture, int], ...] = (
 
 _HEADER = (
     "| case | network | d | kernel | K = Psi(<x,y>) | Walsh eigenfunctions | order along chains "
-    "| order of degree averages | rank correlation even / odd |\n"
-    "|---|---|---|---|---|---|---|---|---|\n"
+    "| order of degree averages | trace-weighted degree | weighted correlation even / odd |\n"
+    "|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
 
@@ -59,9 +59,10 @@ def domain_of_validity(progress: Callable[[str], None] = lambda _: None) -> str:
         survived = architecture_survivors(architecture, d)
         for kernel, rest in zip((verdict.ck, verdict.ntk), survived, strict=True):
             even, odd = (
-                "-" if value != value else f"{value:.2f}" for value in rest.rank_correlation
+                "-" if value != value else f"{value:.2f}" for value in rest.variance_correlation
             )
             cells = [name, str(architecture), str(d), kernel.kernel, *_parts(kernel)]
+            cells.append(f"{rest.trace_weighted_degree:.2f}")
             out.append("| " + " | ".join([*cells, f"{even} / {odd}"]) + " |\n")
     return "".join(out)
 

@@ -19,7 +19,7 @@ from theory.propositions import (
 )
 from theory.recursion import ck_ntk
 from theory.spectrum import architecture_spectrum
-from theory.survivors import architecture_survivors, survivors
+from theory.survivors import _correlation, architecture_survivors, survivors
 
 RAW = {"embedding": False}
 
@@ -170,6 +170,16 @@ def test_survivors():
     )
     degree = np.dot(boolean.set_sizes(8), forms) / forms.sum()
     assert survived.trace_weighted_degree == pytest.approx(degree, rel=1e-12)
+    # Weights that are counts repeat an eigenvector; a cut leaves the small ones out.
+    rng = np.random.default_rng(0)
+    a, b, counts = rng.normal(size=20), rng.normal(size=20), rng.integers(1, 5, 20)
+    repeated = np.corrcoef(np.repeat(a, counts), np.repeat(b, counts))[0, 1]
+    assert _correlation(a, b, counts.astype(float)) == pytest.approx(repeated)
+    flat, _ = architecture_spectrum(Architecture(tokens=4, mlp="relu", bias=0.1), 8)
+    whole, cut = survivors(flat), survivors(flat, cut=1e-2)
+    assert cut.rank_correlation != whole.rank_correlation
+    assert cut.trace_weighted_degree == whole.trace_weighted_degree
+    assert np.isnan(survivors(flat, cut=1.0).rank_correlation).all()
 
 
 tables = st.lists(st.sampled_from([-1, 1]), min_size=16, max_size=16).map(np.array)
