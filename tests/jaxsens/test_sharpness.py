@@ -10,7 +10,6 @@ from scipy.stats import norm
 
 from jaxsens import curvature, sharpness
 from jaxsens._weights import Weights, crossed, nudge
-from jaxsens.models import create
 
 SIGMA = 0.3
 RNG = np.random.default_rng(0)
@@ -149,13 +148,14 @@ def test_the_error_covers_draws_and_examples_as_crossed_clusters():
 
 
 def test_only_parameters_are_nudged_and_the_callers_module_is_not_touched():
-    model = create("resnet18", rngs=nnx.Rngs(0), image_size=8, patch_size=4, channels=1, classes=3)
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(nnx.Linear(6, 4, rngs=rngs), nnx.BatchNorm(4, rngs=rngs))
     before = jax.tree.map(np.asarray, jax.tree.leaves(model))
     weights = Weights(model)
     assert not any("mean" in path or "var" in path for path in weights.paths)
     named = Weights(model, where=lambda path, leaf: path.endswith("kernel"))
     assert set(p.split(".")[-1] for p in named.paths) == {"kernel"}
-    sharpness.outputs(model, np.zeros((2, 8, 8, 1), np.float32), key=jax.random.key(0), draws=1)
+    sharpness.outputs(model, X[:2], key=jax.random.key(0), draws=1)
     for a, b in zip(before, jax.tree.leaves(model), strict=True):
         np.testing.assert_array_equal(a, b)
 
