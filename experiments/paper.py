@@ -224,3 +224,22 @@ def printed(
         and setting in (None, claim.setting)
     ]
     return found[0] if found else None
+
+
+def claim(
+    place: str, model: str, quantity: str, *, setting: str | None = None, paper: str = "A"
+) -> Claim:
+    """The one claim of that place, model and quantity (and setting, where there are several).
+
+    Raises KeyError where there is none, or more than one.
+    """
+    found = [
+        one
+        for one in CLAIMS
+        if (one.paper, one.place, one.model, one.quantity) == (paper, place, model, quantity)
+        and setting in (None, one.setting)
+    ]
+    if len(found) != 1:
+        asked = f"{paper}, {place}, {model}, {quantity}, {setting}"
+        raise KeyError(f"{len(found)} claims for {asked}")
+    return found[0]

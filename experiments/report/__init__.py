@@ -1,0 +1,1 @@
+"""The report: what both papers print beside what committed run records say."""

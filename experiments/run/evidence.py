@@ -1,0 +1,74 @@
+"""What a record says of a paper's claim, and the one rule by which the report judges it.
+
+The report module of an experiment may have ``evidence(record)``, which gives a list of `Evidence`:
+`python -m experiments.report` makes a row of each.
+"""
+
+import dataclasses
+import math
+
+from experiments.paper import Claim
+
+AGREES, ORDER, DISAGREES = "agrees", "same order", "disagrees"
+UNDECIDED, NOT_RUN, DAMAGED = "undecided", "not run", "damaged record"
+ERRORS = 2.0  # standard errors within which two numbers are not told apart
+SHARE = 0.1  # of the paper's number, within which they are called the same
+ORDER_FACTOR = math.sqrt(10)
+RULE = (
+    f"A number **agrees** where it lies within {ERRORS:g} of our standard errors of the printed "
+    f"one, half a unit of its last digit allowed for, or within {SHARE:.0%} of it; it is of the "
+    "**same order** where the two differ by a factor of at most the square root of 10, and "
+    "**disagrees** otherwise. An outcome in words agrees or disagrees where ours shows it, or the "
+    f"opposite, by more than {ERRORS:g} standard errors, and is **undecided** in between. "
+    "**Not run**: no committed record speaks of it. How our run differs from the paper's stands "
+    "beside the verdict, and is no part of it."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What one record says of one claim (`experiments.paper.claim` finds it).
+
+    ``value`` is our number, or our outcome in words; ``stderr`` its standard error. For a claim
+    in words ``holds`` says whether it came out: True, False, or None where it cannot be told
+    (`shown` decides for a difference). ``differs`` says how our run differs from the paper's in
+    data, size or training; empty where it does not. ``size`` is what was run, where the record's
+    own options (data, epochs, seeds) do not say it.
+    """
+
+    claim: Claim
+    value: float | str
+    stderr: float | None = None
+    holds: bool | None = None
+    differs: str = ""
+    size: str = ""
+
+
+def shown(difference: float, stderr: float) -> bool | None:
+    """Whether a difference is above 0: True or False beyond `ERRORS` errors, None in between."""
+    if not math.isfinite(difference) or abs(difference) <= ERRORS * stderr:
+        return None
+    return difference > 0
+
+
+def verdict(evidence: Evidence) -> str:
+    """The rule (`RULE`), for one claim and what a record says of it."""
+    printed, ours = evidence.claim.value, evidence.value
+    if isinstance(printed, str) or isinstance(ours, str):
+        return {True: AGREES, False: DISAGREES, None: UNDECIDED}[evidence.holds]
+    if not math.isfinite(ours):
+        return UNDECIDED
+    distance = abs(ours - printed)
+    if distance <= ERRORS * (evidence.stderr or 0.0) + last_digit(printed) / 2:
+        return AGREES
+    if distance <= SHARE * abs(printed):
+        return AGREES
+    near = ours * printed > 0 and abs(math.log(ours / printed)) <= math.log(ORDER_FACTOR)
+    return ORDER if near else DISAGREES
+
+
+def last_digit(value: float) -> float:
+    """A unit of the last digit that a number is printed with: 0.0001 for 0.0829, 0.001 for 0."""
+    text = f"{value:.10f}".rstrip("0")
+    digits = len(text.split(".")[1])
+    return 10.0**-digits if digits else 0.001 if value == 0 else 1.0
