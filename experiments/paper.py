@@ -9,6 +9,8 @@ column from here.
 import dataclasses
 from collections.abc import Sequence
 
+from experiments.paper_curves import CURVES, GROKKING
+
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
@@ -157,7 +159,6 @@ def _figures() -> list[Claim]:
     return found
 
 
-GROKKING = "(a + b) mod 113, AdamW, 5 seeds"
 PARITIES = tuple(  # training points, batch, width, rate, seed, as sparse_parity's --setting
     f"{points},{batch},{width},{rate},{seed}"
     for points, batch, width, rate, seeds in (
@@ -206,7 +207,14 @@ def _length() -> list[Claim]:
     return found + [Claim("B", *row) for row in rows]
 
 
-CLAIMS: tuple[Claim, ...] = (*_synthetic(), *_vision(), *_language(), *_figures(), *_length())
+CLAIMS: tuple[Claim, ...] = (
+    *_synthetic(),
+    *_vision(),
+    *_language(),
+    *_figures(),
+    *_length(),
+    *(Claim(*curve) for curve in CURVES),
+)
 
 
 def printed(

@@ -67,6 +67,9 @@ def keep(run: Path, name: str | None, *, replace: bool = False, note: str = "") 
     if condense is not None:
         files["condensed.json"] = _text(shortened(condense(record)))
     made_of = config.get("made_of") or {}
+    pictures = sorted(run.glob("*.png"))
+    single = len(pictures) == 1
+    figures = {f"{name}.png" if single else f"{name}_{p.stem}.png": p for p in pictures}
     latest = record.directory / ("result.json" if finished else "metrics.jsonl")
     files["meta.json"] = _text(
         {
@@ -82,6 +85,7 @@ def keep(run: Path, name: str | None, *, replace: bool = False, note: str = "") 
             "seconds": result.get("seconds")
             or max((x.get("seconds", 0) for x in lines), default=0),
             "date": datetime.date.fromtimestamp(latest.stat().st_mtime).isoformat(),
+            "figures": list(figures),
             "lines": {"kept": kept, "of": len(lines)},
         }
     )
@@ -93,10 +97,8 @@ def keep(run: Path, name: str | None, *, replace: bool = False, note: str = "") 
     if target.exists():
         shutil.rmtree(target)
     partial.rename(target)
-    pictures = sorted(run.glob("*.png"))
-    for picture in pictures:
-        end = "" if len(pictures) == 1 else f"_{picture.stem}"
-        shutil.copy(picture, FIGURES / f"{name}{end}.png")
+    for figure, picture in figures.items():
+        shutil.copy(picture, FIGURES / figure)
     return target
 
 

@@ -1,10 +1,17 @@
 """Table and figure of the grokking experiment, from run records alone."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from experiments.reports.grokking_evidence import PERTURBED, phases_of
+from experiments.reports.grokking_evidence import condense as condense
+from experiments.reports.grokking_evidence import evidence as evidence
 from experiments.run import report
 from experiments.run.record import RunRecord
-from jaxsens.measures.phases import Phases, grokking_phases, half_way, running_median
+
+if TYPE_CHECKING:
+    from jaxsens.measures.phases import Phases
 
 # The Fourier measures of Nanda et al., and how a figure calls them.
 MEASURES = {
@@ -12,26 +19,17 @@ MEASURES = {
     "excluded_loss": "excluded",
     "embedding_gini": "Gini",
 }
-# The fields that are sensitivities, by what was perturbed.
-PERTURBED = {
-    "sensitivity": "both numbers at once",
-    "sensitivity_one": "one number at a time",
-}
 
 
-def all_phases(record: RunRecord) -> dict[int, Phases]:
+def all_phases(record: RunRecord) -> "dict[int, Phases]":
     """The phases of each seed."""
-    lines = record.read_metrics()
-    found = {}
-    for seed in sorted({line["seed"] for line in lines}):
-        fields = ("train_accuracy", "test_accuracy", "sensitivity")
-        curves = [report.curve(lines, field, seed=seed) for field in fields]
-        found[seed] = grokking_phases(curves[0][0], *(values[0] for _, values in curves))
-    return found
+    return phases_of(record.read_metrics(), "sensitivity")
 
 
 def summary(record: RunRecord) -> str:
     """The table: for each seed the epochs of the phases, and what moved first."""
+    from jaxsens.measures.phases import Phases, half_way  # and JAX, which reading does without
+
     result, rows, leads = record.read("result.json"), [], []
     show = lambda value: "-" if value is None else str(value)  # noqa: E731
     for seed, found in all_phases(record).items():
@@ -62,6 +60,8 @@ def summary(record: RunRecord) -> str:
 
 def draw(record: RunRecord) -> None:
     """Redraw the figure of a run from its record; the phases shaded are those of the first seed."""
+    from jaxsens.measures.phases import running_median
+
     result, lines = record.read("result.json"), record.read_metrics()
     seeds = sorted({line["seed"] for line in lines})
     kept = [line for line in result["progress"] if line["epoch"] > 0]

@@ -1,6 +1,10 @@
 """Table and figure of the sparse parity experiment, from run records alone."""
 
+import numpy as np
+
+from experiments.paper import PARITIES, claim
 from experiments.run import report
+from experiments.run.evidence import Evidence, shown
 from experiments.run.record import RunRecord
 
 
@@ -22,6 +26,51 @@ def summary(record: RunRecord) -> str:
     goal = config["relevant"] / config["bits"]
     header = ["setting", "epochs", "train acc. %", "test acc. %"]
     return report.table([*header, f"sensitivity (p/d = {goal:.4g})", "Fourier weight"], rows)
+
+
+def evidence(record: RunRecord) -> list[Evidence]:
+    """Where sensitivity and accuracy end, and whether sensitivity rises before accuracy does.
+
+    It rises where, of the evaluations before test accuracy first exceeds 55 %, the last third is
+    above the first by more than two standard errors.
+    """
+    config, lines, found = record.read("config.json"), record.read_metrics(), []
+    settings = {_named(text): text for text in PARITIES}
+    differs = [f"{key} {config[key]}" for key in ("bits_per_token", "dropout") if key in config]
+    other = "" if (config["bits"], config["relevant"]) == (40, 4) else "another d and p, "
+    for line in record.read("result.json")["final"]:
+        text = settings.get((line["model"], line["seed"]))
+        if text is None or other:
+            continue
+        how = f"{line['epoch']} epochs, {', '.join(differs).replace('_', ' ')}"
+        find = lambda quantity, text=text: claim(  # noqa: E731
+            "A.6", "two-layer transformer", quantity, setting=text
+        )
+        value, error = line["sensitivity"], line["sensitivity_stderr"]
+        found.append(Evidence(find("final sensitivity / d"), value, error, differs=how))
+        accuracy = 100 * line["test_accuracy"]
+        found.append(Evidence(find("final test accuracy, %"), accuracy, differs=how))
+        mine = [x for x in lines if (x["model"], x["seed"]) == (line["model"], line["seed"])]
+        place = next((i for i, x in enumerate(mine) if x["test_accuracy"] > 0.55), len(mine))
+        flat = mine[:place]
+        third = len(flat) // 3
+        if third:
+            first, last = (
+                (np.mean([x["sensitivity"] for x in part]),
+                 np.sqrt(np.sum(np.square([x["sensitivity_stderr"] for x in part]))) / third)
+                for part in (flat[:third], flat[-third:])
+            )  # fmt: skip
+            said = f"from {first[0]:.3f} to {last[0]:.3f} in {flat[-1]['epoch']} epochs"
+            told = shown(last[0] - first[0], float(np.hypot(first[1], last[1])))
+            asked = find("sensitivity while accuracy is 50 %")
+            found.append(Evidence(asked, said, None, told, how))
+    return found
+
+
+def _named(setting: str) -> tuple[str, int]:
+    """Model and seed, as a record names them, of a setting as ``--setting`` takes it."""
+    points, batch, width, rate, seed = setting.split(",")
+    return f"{points} points, batch {batch}, width {width}, lr {float(rate):g}", int(seed)
 
 
 def draw(record: RunRecord) -> None:

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from experiments.paper import printed
+from experiments.paper import claim, printed
 from experiments.run import report
+from experiments.run.curve import by_model
+from experiments.run.evidence import Evidence
 from experiments.run.record import RunRecord
 
 KINDS = ("sparse", "frequent", "irrelevant")  # of tokens, as the fields of the record name them
@@ -40,6 +42,71 @@ def summary(record: RunRecord) -> str:
     header = ["(n_s,n_d,n_f,m)", "M", "train acc. %", "OOD acc. %", "sensitivity"]
     kinds = [f"{kind}-only: exact / measured / paper" for kind in KINDS[:2]]
     return report.table([*header, *kinds], rows)
+
+
+def evidence(record: RunRecord) -> list[Evidence]:
+    """The ideal predictors' numbers; on which tokens the head ends, and what the curves show.
+
+    It ends on the sparse tokens where its OOD accuracy is below 1/4, on the frequent ones above
+    3/4, and on neither between.
+    """
+    result, config = record.read("result.json"), record.read("config.json")
+    finals, found = by_model(result["final"]), []
+    rounding = config.get("rounding", "down")
+    ends = {text: _end(lines) for text, lines in finals.items()}
+    for text, ideals in result["ideal"].items():
+        if printed(PLACE, "sparse-only predictor", "sensitivity", setting=text) is None:
+            continue
+        for kind in KINDS[:2]:
+            one = ideals[kind]
+            asked = claim(PLACE[0], f"{kind}-only predictor", "sensitivity", setting=text)
+            found.append(Evidence(asked, one["measured"], one["stderr"]))
+        asked = claim("Fig. 3, 12", "one head", "ends on the tokens", setting=text)
+        end, accuracy = ends[text]
+        said = f"{end} (OOD accuracy {100 * accuracy:.0f} %)"
+        odd = sum(map(int, text.split(",")[1:3])) % 2
+        differs = f"(n_f + n_d) / 2 rounded {rounding}" if odd else ""
+        found.append(Evidence(asked, said, None, _same(end, asked.value), differs))
+    for number, cue in (("3", "sparse"), ("1", "frequent")):
+        mine = {text: end for text, end in ends.items() if text.split(",")[0] == number}
+        if len(mine) < 3:
+            continue
+        asked = claim("Fig. 3, 12", "one head", f"OOD accuracy by epoch, {cue} settings")
+        said = ", ".join(f"({text}) {100 * value:.0f} %" for text, (_, value) in mine.items())
+        told = [_same(end, cue) for end, _ in mine.values()]
+        found.append(Evidence(asked, f"at the end {said}", None, _all(told), _how(rounding)))
+    told = []
+    for text, lines in finals.items():
+        end = ends[text][0]
+        aligned = {kind: _mean(lines, f"alignment_{kind}") for kind in KINDS[:2]}
+        told.append(None if end == "neither" else aligned[end] == max(aligned.values()))
+    if len(told) == 6:
+        said = f"more with the tokens that it ends on in {told.count(True)} of 6 settings"
+        asked = claim("Fig. 3, 12", "one head", "alignment of the value weights")
+        found.append(Evidence(asked, said, None, _all(told), _how(rounding)))
+    return found
+
+
+def _mean(lines: report.Lines, field: str) -> float:
+    return float(np.mean([line[field] for line in lines]))
+
+
+def _end(lines: report.Lines) -> tuple[str, float]:
+    """On which tokens a head ends, and its OOD accuracy."""
+    accuracy = _mean(lines, "test_accuracy")
+    return ("sparse" if accuracy < 0.25 else "frequent" if accuracy > 0.75 else "neither"), accuracy
+
+
+def _same(end: str, cue: object) -> bool | None:
+    return None if end == "neither" else end == cue
+
+
+def _all(told: list[bool | None]) -> bool | None:
+    return False if False in told else None if None in told else True
+
+
+def _how(rounding: str) -> str:
+    return f"in (1, 7, 32, 36), (n_f + n_d) / 2 rounded {rounding}"
 
 
 def draw(record: RunRecord) -> None:

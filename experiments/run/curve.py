@@ -26,3 +26,11 @@ def curve(
     places = sorted(set.intersection(*(set(values) for values in by_seed)))
     values = [[np.nan if v[e] is None else v[e] for e in places] for v in by_seed]
     return np.array(places), np.array(values, float)
+
+
+def by_model(lines: Lines) -> dict[str, list[Mapping[str, Any]]]:
+    """The lines of each network, in the order in which they were trained."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        found.setdefault(line["model"], []).append(line)
+    return found

@@ -10,7 +10,7 @@ import math
 from experiments.paper import Claim
 
 AGREES, ORDER, DISAGREES = "agrees", "same order", "disagrees"
-UNDECIDED, NOT_RUN, DAMAGED = "undecided", "not run", "damaged record"
+UNDECIDED, NOT_RUN, UNUSABLE = "undecided", "not run", "unusable record"
 ERRORS = 2.0  # standard errors within which two numbers are not told apart
 SHARE = 0.1  # of the paper's number, within which they are called the same
 ORDER_FACTOR = math.sqrt(10)
@@ -32,8 +32,9 @@ class Evidence:
     ``value`` is our number, or our outcome in words; ``stderr`` its standard error. For a claim
     in words ``holds`` says whether it came out: True, False, or None where it cannot be told
     (`shown` decides for a difference). ``differs`` says how our run differs from the paper's in
-    data, size or training; empty where it does not. ``size`` is what was run, where the record's
-    own options (data, epochs, seeds) do not say it.
+    data, size or training; empty where it does not. ``measured`` names one of several ways of
+    measuring the same. ``size`` is what was run, where the record's own options (data, epochs,
+    seeds) do not say it.
     """
 
     claim: Claim
@@ -41,6 +42,7 @@ class Evidence:
     stderr: float | None = None
     holds: bool | None = None
     differs: str = ""
+    measured: str = ""
     size: str = ""
 
 
@@ -49,6 +51,14 @@ def shown(difference: float, stderr: float) -> bool | None:
     if not math.isfinite(difference) or abs(difference) <= ERRORS * stderr:
         return None
     return difference > 0
+
+
+def below(
+    lower: tuple[float, float], higher: tuple[float, float], factor: float = 1.0
+) -> bool | None:
+    """Whether ``factor`` times the first (value, standard error) is below the second: `shown`."""
+    difference = higher[0] - factor * lower[0]
+    return shown(difference, math.hypot(factor * lower[1], higher[1]))
 
 
 def verdict(evidence: Evidence) -> str:

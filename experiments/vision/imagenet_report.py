@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.paper import claim
 from experiments.run import report
+from experiments.run.evidence import Evidence, below
 from experiments.run.record import RunRecord
 
 RANDOM = "RANDOM"  # the name of weights that nobody trained
@@ -45,6 +47,29 @@ def summary(record: RunRecord) -> str:
         )
     text = report.table([*header, "sensitivity", "paper"], rows)
     return f"{text}\n{WARNING}" if _any_random(result["final"]) else text
+
+
+def evidence(record: RunRecord) -> list[Evidence]:
+    """The sensitivities of published weights, and their order; nothing of random ones."""
+    result = record.read("result.json")
+    differs = f"{result['data']['split']} images of {result['data']['source']}"
+    numbers = {
+        LABELS[line["model"]]: (line["sensitivity"], line["sensitivity_stderr"])
+        for line in result["final"]
+        if line["weights"] != RANDOM
+        and line["variance"] == 15
+        and line["model"] in ("vit-l16", "convnextv2-tiny")
+    }
+    found = [
+        Evidence(claim("Section 5", label, "sensitivity"), *number, differs=differs)
+        for label, number in numbers.items()
+    ]
+    if len(numbers) == 2:
+        told = below(numbers["ViT-L/16"], numbers["ConvNeXtV2-Tiny"])
+        said = ", ".join(f"{k} {v:.4f} ± {e:.4f}" for k, (v, e) in numbers.items())
+        printed = claim("Section 5", "ViT-L/16", "order by sensitivity")
+        found.append(Evidence(printed, said, holds=told, differs=differs))
+    return found
 
 
 def draw(record: RunRecord) -> None:

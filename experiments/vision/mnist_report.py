@@ -5,8 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from experiments.paper import claim
 from experiments.run import report
+from experiments.run.curve import by_model
+from experiments.run.evidence import Evidence, below, shown
 from experiments.run.record import RunRecord
+from experiments.vision.equal import at_accuracy, common_accuracy
 
 PATCH, SIZE = 7, 28
 LABELS = {"vit": "ViT-small", "mlp": "MLP"}  # of records that do not name them
@@ -32,8 +36,64 @@ def summary(record: RunRecord) -> str:
             row.append(f"{value:.4f} ± {error:.4f}")
         rows.append(row)
     header = ["model", "seeds", "train acc. %", "test acc. %"]
+    curves = by_model(record.read_metrics())
+    equal = [_equal(curves, kind, labels) for kind in KINDS] if len(labels) > 1 else []
     text = report.table([*header, *[f"sensitivity, {kind}" for kind in KINDS.values()]], rows)
-    return "\n".join([text, *report.differences(result, labels)])
+    return "\n".join([text, *report.differences(result, labels), *equal])
+
+
+def _equal(curves: Mapping[str, report.Lines], kind: str, labels: Mapping[str, str]) -> str:
+    """The sensitivities where each network first had the accuracy that all of them reached."""
+    level = common_accuracy(curves)
+    numbers = {name: _at(curves[name], level, kind) for name in curves}
+    said = ", ".join(f"{labels[name]} {v:.4f} ± {e:.4f}" for name, (v, e) in numbers.items())
+    return f"{kind.replace('_', ' ')} at {100 * level:.1f} % training accuracy: {said}"
+
+
+def _at(lines: report.Lines, level: float, kind: str) -> tuple[float, float]:
+    """A sensitivity at one training accuracy, pooled over seeds."""
+    found = [tuple(one.values()) for one in at_accuracy(lines, level, kind)]
+    value, error = report.pooled(*np.transpose(found))
+    return value, error
+
+
+def evidence(record: RunRecord) -> list[Evidence]:
+    """The order of the two networks, at the end (paired) and at equal training accuracy."""
+    result, curves = record.read("result.json"), by_model(record.read_metrics())
+    finals = by_model(result["final"])
+    if not {"vit", "mlp"} <= set(finals):
+        return []
+    printed = claim("Section 5", "ViT-small", "sensitivity")
+    images, epochs = result["data"]["train"], {line["epoch"] for line in result["final"]}
+    differs = "" if images == 60_000 else f"{images:,} of 60,000 training images, "
+    differs += f"{' and '.join(map(str, sorted(epochs)))} epochs"
+    level = common_accuracy(curves)
+    found = []
+    for kind, label in KINDS.items():
+        ends = {
+            name: report.pooled(*[[line[k] for line in lines] for k in (kind, f"{kind}_stderr")])
+            for name, lines in finals.items()
+        }
+        fits = [100 * np.mean([x["train_accuracy"] for x in finals[n]]) for n in ("vit", "mlp")]
+        pairs = [x for x in result.get("paired", ()) if (x["field"], x["model"]) == (kind, "mlp")]
+        if pairs:
+            paired = report.pooled(*[[x[k] for x in pairs] for k in ("difference", "stderr")])
+            holds, text = shown(*paired), f", MLP minus ViT {paired[0]:+.4f} ± {paired[1]:.4f}"
+        else:
+            holds, text = below(ends["vit"], ends["mlp"]), ""
+        equal = {name: _at(curves[name], level, kind) for name in ("vit", "mlp")}
+        reached = f"at the end, {fits[0]:.1f} and {fits[1]:.1f} % training accuracy"
+        for how, numbers, told, more in (
+            (reached, ends, holds, text),
+            (f"at {100 * level:.1f} % training accuracy", equal, below(*equal.values()), ""),
+        ):
+            said = ", ".join(
+                f"{name} {numbers[key][0]:.4f} ± {numbers[key][1]:.4f}"
+                for key, name in LABELS.items()
+            )
+            ways = f"{label}, {how}"
+            found.append(Evidence(printed, said + more, None, told, differs, ways))
+    return found
 
 
 def draw(record: RunRecord) -> None:

@@ -1,14 +1,15 @@
 """Tables and figures of the vision experiments, from run records alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments.run import report
+from experiments.run.curve import Lines, by_model
 from experiments.run.record import RunRecord
-
-Lines = Sequence[Mapping[str, Any]]
+from experiments.vision.equal import at_accuracy, common_accuracy
+from experiments.vision.evidence import evidence as evidence
 
 
 def summary(record: RunRecord) -> str:
@@ -57,55 +58,6 @@ def summary(record: RunRecord) -> str:
         title += f", of variance {pixels['variance']:g} on as many random pixels"
     labels = {name: final[0]["label"] for name, final in finals.items()}
     return "\n".join([title, report.table(header, rows), *report.differences(result, labels)])
-
-
-def by_model(lines: Lines) -> dict[str, list[Mapping[str, Any]]]:
-    """The lines of each network, in the order in which they were trained."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for line in lines:
-        found.setdefault(line["model"], []).append(line)
-    return found
-
-
-def by_seed(lines: Lines) -> list[list[Mapping[str, Any]]]:
-    """The lines of each seed."""
-    return [
-        [line for line in lines if line["seed"] == s] for s in sorted({x["seed"] for x in lines})
-    ]
-
-
-def common_accuracy(models: Mapping[str, Lines]) -> float:
-    """The highest training accuracy that every seed of every network has reached."""
-    return min(
-        max(line["train_accuracy"] for line in seed)
-        for lines in models.values()
-        for seed in by_seed(lines)
-    )
-
-
-def at_accuracy(lines: Lines, level: float, field: str = "sensitivity") -> list[dict[str, float]]:
-    """Sensitivity of each seed where its training accuracy first reached ``level``.
-
-    Between two evaluations sensitivity and its standard error are taken to change linearly with
-    the accuracy.
-    """
-    found = []
-    for seed in by_seed(lines):
-        after = next(i for i, line in enumerate(seed) if line["train_accuracy"] >= level)
-        pair = seed[max(after - 1, 0) : after + 1]
-        found.append(
-            {
-                f"sensitivity{part}": float(
-                    np.interp(
-                        level,
-                        [p["train_accuracy"] for p in pair],
-                        [p[f"{field}{part}"] for p in pair],
-                    )
-                )
-                for part in ("", "_stderr")
-            }
-        )
-    return found
 
 
 def plus_minus(values: Lines) -> str:

@@ -1,0 +1,28 @@
+"""The command by which a claim that nobody has tried here would be."""
+
+from experiments.paper import Claim
+
+# By what the claim is of; the first that fits.
+COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "python -m experiments.cifar --tokens scatter --whole-input",
+        ("CIFAR-10",),
+    ),
+    ("python -m experiments.svhn --tokens scatter", ("SVHN",)),
+    ("python -m experiments.fashion_mnist --tokens scatter", ("Fashion-MNIST",)),
+    ("python -m experiments.mnist --data tfds", ("MNIST, digit",)),
+    ("python -m experiments.imagenet", ("ImageNet",)),
+    ("python -m experiments.grokking --seeds 5", ("(a + b) mod 113",)),
+)
+
+
+def command(claim: Claim) -> str:
+    """Empty where no single command does."""
+    if claim.place == "A.6":
+        return f"python -m experiments.sparse_parity --setting {claim.setting}"
+    if claim.place in ("Tables 1, 3", "Fig. 3, 12"):
+        return "python -m experiments.synthetic"
+    for text, starts in COMMANDS:
+        if any(start in claim.setting for start in starts):
+            return text
+    return ""

@@ -1,0 +1,167 @@
+"""A row for every claim of both papers and every record that speaks of it."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from command.line import UserError
+from experiments.paper import CLAIMS, Claim
+from experiments.report import commands, stated
+from experiments.run.evidence import NOT_RUN, UNUSABLE, Evidence, verdict
+from experiments.run.record import RunRecord
+from experiments.run.reports import REPORTS, report_of
+
+# What reading values of a record that is not what it should be may raise.
+MISFITS = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError)
+PICTURE = ".png"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """A record, as far as it can be read: what made it, its size and figures, or why it cannot."""
+
+    name: str
+    directory: Path
+    command: str = ""
+    hardware: str = ""
+    size: str = ""
+    note: str = ""
+    figures: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    trouble: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One claim, what one record says of it, and the verdict; or a record that cannot be read."""
+
+    claim: Claim | None
+    verdict: str
+    evidence: Evidence | None = None
+    record: Kept | None = None
+
+    @property
+    def size(self) -> str:
+        """What was run, and on what."""
+        if self.record is None:
+            return ""
+        own = self.evidence.size if self.evidence is not None else ""
+        return "; ".join(filter(None, (own or self.record.size, self.record.hardware)))
+
+    @property
+    def command(self) -> str:
+        """What made the record, or what would make one."""
+        if self.record is not None:
+            return self.record.command
+        return "" if self.claim is None else commands.command(self.claim)
+
+
+def rows(records: Sequence[Kept]) -> list[Row]:
+    """In the order of the claims; what cannot be read comes last."""
+    found = []
+    for claim in CLAIMS:
+        mine = [
+            Row(claim, verdict(evidence), evidence, kept)
+            for kept in records
+            for evidence in kept.evidence
+            if evidence.claim == claim
+        ]
+        found += mine or [Row(claim, NOT_RUN)]
+    return found + [Row(None, UNUSABLE, None, kept) for kept in records if kept.trouble]
+
+
+def kept(directory: Path) -> Kept:
+    """Read a record, a run's own or one that was kept small. Damage is told, never raised."""
+    name = directory.name
+    try:
+        return _kept(directory)
+    except UserError as error:
+        trouble = str(error).replace(f"{directory}/", "").replace(str(directory), name)
+    except MISFITS as error:
+        trouble = f"it holds something other than a run's record does: {error!r}"
+    return Kept(name, directory, trouble=trouble)
+
+
+def _kept(directory: Path) -> Kept:
+    record = RunRecord(directory)
+    config = record.read("config.json")
+    experiment = config.get("experiment")
+    meta = record.read("meta.json") if (directory / "meta.json").exists() else {}
+    result = record.read("result.json") if (directory / "result.json").exists() else {}
+    if experiment == stated.EXPERIMENT:
+        evidence = stated.evidence(record)
+    elif isinstance(experiment, str) and experiment in REPORTS:
+        report = report_of(experiment)
+        if not hasattr(report, "evidence"):
+            raise UserError(f"nothing sets records of {experiment} beside the papers yet")
+        evidence = report.evidence(record)
+    else:
+        raise UserError(f"it names no experiment that is known here: {experiment!r}")
+    if not evidence:
+        raise UserError("nothing in it speaks of a claim of either paper")
+    for one in evidence:
+        verdict(one)  # a value that no verdict can be given on is damage of this record
+    lines = record.read_metrics()
+    notes = [str(meta.get("note") or "")]
+    if not result and experiment != stated.EXPERIMENT:
+        latest = max((line.get("epoch", 0) for line in lines), default=0)
+        notes.insert(0, f"unfinished, at epoch {latest:,}")
+    return Kept(
+        directory.name,
+        directory,
+        command=str(meta.get("command") or result.get("command") or ""),
+        hardware=hardware(meta or result),
+        size=size(config, result, lines),
+        note="; ".join(filter(None, notes)),
+        figures=figures(meta, directory.name),
+        evidence=tuple(evidence),
+    )
+
+
+def size(config: dict[str, Any], result: dict[str, Any], lines: list[dict[str, Any]]) -> str:
+    """Data, epochs and seeds of a run, as far as its record says."""
+    said = []
+    data = result.get("data")
+    if isinstance(data, dict) and "train" in data:
+        said.append(f"{data.get('name', 'data')}, {data['train']:,} training examples")
+    elif "examples" in config and config["examples"] is not None:
+        said.append(f"{config['examples']:,} examples")
+    final = result.get("final")
+    ends = [x for x in (final if isinstance(final, list) else lines) if isinstance(x, dict)]
+    epochs = sorted({x["epoch"] for x in ends if "epoch" in x})
+    if epochs:
+        last = epochs if final else epochs[-1:]
+        span = f"{last[0]:,}" if last[0] == last[-1] else f"{last[0]:,} to {last[-1]:,}"
+        said.append(f"{span} epoch{'' if last == [1] else 's'}")
+    seeds = {x["seed"] for x in ends if "seed" in x}
+    if seeds:
+        said.append(f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}")
+    return ", ".join(said)
+
+
+def hardware(about: dict[str, Any]) -> str:
+    """Device and cores, as the record has them."""
+    device, cores, seconds = (about.get(key) for key in ("device", "cpu_cores", "seconds"))
+    said = [str(device)] if device else []
+    if cores:
+        said.append(f"{cores} cores")
+    if isinstance(seconds, int | float):
+        said.append(f"{seconds:,.0f} s")
+    return ", ".join(said)
+
+
+def figures(meta: dict[str, Any], name: str) -> tuple[str, ...]:
+    """Names of the pictures of a record, in figures/."""
+    named = meta.get("figures")
+    told = named if isinstance(named, list) else [f"{name}{PICTURE}"]
+    return tuple(
+        one for one in told if isinstance(one, str) and one.endswith(PICTURE) and "/" not in one
+    )
+
+
+def read_all(folder: Path) -> list[Kept]:
+    """Every record in a folder, by name."""
+    return [
+        kept(path) for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."
+    ]
