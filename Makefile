@@ -13,10 +13,10 @@ run: $(VENV)/.run
 	$(BIN)/python -m experiments.mnist --data embedded
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: $(VENV)/.test lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "slow or not slow"
 
 test-settings: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow tests/jaxsens/test_settings.py

@@ -1,7 +1,9 @@
 """Settings shared by every test: two devices, rank promotion an error, hypothesis in no haste."""
 
 import os
+import shutil
 import signal
+import tempfile
 
 # A shell without job control starts what runs in the background with these ignored, and the
 # processes that tests start and stop would inherit it.
@@ -11,6 +13,13 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 FLAG = "--xla_force_host_platform_device_count"
 if FLAG not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}=2".strip()
+# What one test has compiled the others take from here, in every worker and every process that a
+# test starts. Of this run alone, unless the variable names a directory.
+COMPILED = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxsens-tests-")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
@@ -19,3 +28,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The first example of a property compiles; a deadline would time the compiler.
 hypothesis.settings.register_profile("jaxsens", deadline=None, max_examples=25, derandomize=True)
 hypothesis.settings.load_profile("jaxsens")
+
+
+def pytest_unconfigure():
+    if COMPILED:  # in a worker the variable was set already
+        shutil.rmtree(COMPILED, ignore_errors=True)
