@@ -174,7 +174,7 @@ def test_the_same_key_gives_the_same_flips_for_any_batch_size(setting, impl):
             linear, x, key=jax.random.key(3, impl=impl), tokens=tokens, noise=noise, repeats=3,
             batch_size=batch_size, **options,
         )
-        for batch_size in (1, 7, 64, None)
+        for batch_size in ((1, 7, 64, None) if setting == "patches" else (7, None))
     )  # fmt: skip
     assert 0 < first.value < 1
     for other in others:

@@ -21,7 +21,14 @@ def test_there_are_five():
     assert [path.name[0] for path in NOTEBOOKS] == ["1", "2", "3", "4", "5"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow) if path.name[0] == "4" else path
+        for path in NOTEBOOKS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_runs(path, monkeypatch):
     """Cells in order in one namespace, at d = 6; a warning is an error here as in every test."""
     monkeypatch.setenv("JAXSENS_NOTEBOOK_D", "6")
