@@ -18,7 +18,7 @@ RULE = (
     f"A number **agrees** where it lies within {ERRORS:g} of our standard errors of the printed "
     f"one, half a unit of its last digit allowed for, or within {SHARE:.0%} of it; it is of the "
     "**same order** where the two differ by a factor of at most the square root of 10, and "
-    "**disagrees** otherwise. An outcome in words agrees or disagrees where ours shows it, or the "
+    "**disagrees** otherwise, as an accuracy does at once. An outcome in words agrees or disagrees where ours shows it, or the "
     f"opposite, by more than {ERRORS:g} standard errors, and is **undecided** in between. "
     "**Not run**: no committed record speaks of it. How our run differs from the paper's stands "
     "beside the verdict, and is no part of it."
@@ -73,6 +73,8 @@ def verdict(evidence: Evidence) -> str:
         return AGREES
     if distance <= SHARE * abs(printed):
         return AGREES
+    if "accuracy" in evidence.claim.quantity:  # of which half is chance, not the same order
+        return DISAGREES
     near = ours * printed > 0 and abs(math.log(ours / printed)) <= math.log(ORDER_FACTOR)
     return ORDER if near else DISAGREES
 

@@ -39,6 +39,13 @@ def test_numbers(printed, ours, stderr, expected):
     assert judged(printed, ours, stderr) == expected
 
 
+def test_half_an_accuracy_is_not_of_the_same_order():
+    claim = Claim("A", "A.6", "a", "final test accuracy, %", 100.0, "c")
+    assert [verdict(Evidence(claim, ours)) for ours in (99.9, 91, 49)] == [
+        "agrees", "agrees", "disagrees"
+    ]  # fmt: skip
+
+
 def test_words_go_by_what_came_out():
     outcomes = [judged("lower", "-0.01 ± 0.02", holds=holds) for holds in (True, False, None)]
     assert outcomes == ["agrees", "disagrees", "undecided"]
