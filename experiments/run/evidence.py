@@ -18,10 +18,11 @@ RULE = (
     f"A number **agrees** where it lies within {ERRORS:g} of our standard errors of the printed "
     f"one, half a unit of its last digit allowed for, or within {SHARE:.0%} of it; it is of the "
     "**same order** where the two differ by a factor of at most the square root of 10, and "
-    "**disagrees** otherwise, as an accuracy does at once. An outcome in words agrees or disagrees where ours shows it, or the "
-    f"opposite, by more than {ERRORS:g} standard errors, and is **undecided** in between. "
-    "**Not run**: no committed record speaks of it. How our run differs from the paper's stands "
-    "beside the verdict, and is no part of it."
+    "**disagrees** otherwise (an accuracy agrees or disagrees). An outcome in words agrees or "
+    "disagrees where ours shows it, or the opposite, by more than "
+    f"{ERRORS:g} standard errors, and is **undecided** in between. **Not run**: no committed "
+    "record speaks of it. How our run differs from the paper's stands beside the verdict, and is "
+    "no part of it."
 )
 
 
