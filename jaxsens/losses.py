@@ -66,6 +66,16 @@ def logistic(outputs: Float[Array, " B"], labels: Float[Array, " B"]) -> Float[A
     return jax.nn.softplus(-labels * outputs)
 
 
+def squared_error(outputs: Float[Array, " B"], labels: Float[Array, " B"]) -> Float[Array, " B"]:
+    """(f(x) - y)^2, for a scalar model f."""
+    return jnp.square(outputs - labels)
+
+
+def within_half(outputs: Float[Array, " B"], labels: Float[Array, " B"]) -> Float[Array, " B"]:
+    """1 where |f(x) - y| < 1/2: for labels 0 and 1, the accuracy of f with a threshold of 1/2."""
+    return (jnp.abs(outputs - labels) < 0.5).astype(jnp.float32)
+
+
 def accuracy(outputs: Float[Array, "B ..."], labels: Array) -> Float[Array, " B"]:
     """1 where the decision is right: the argmax of logits (B, C), the sign of scalars (B,)."""
     if outputs.ndim == 1:

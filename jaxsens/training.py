@@ -133,11 +133,18 @@ class Trainer:
         return state, losses.reshape(len(keys), epochs, per_epoch)
 
     def evaluate(
-        self, state: State, data: Split, *, batch_size: int = 500
+        self, state: State, data: Split | Shuffled, *, batch_size: int = 500
     ) -> dict[str, Float[Array, " S"]]:
-        """The mean of each metric over all of ``data`` for each seed, in inference mode."""
-        size = min(positive_int("batch_size", batch_size), examples(data))
-        return _evaluate(self.spec, state.params, state.rest, data, batch_size=size)
+        """The mean of each metric over all of ``data`` for each seed, in inference mode.
+
+        ``Shuffled(split, per_seed=True)``, arrays (S, N, ...), are data of its own for each seed.
+        """
+        per_seed = isinstance(data, Shuffled) and data.per_seed
+        split = data.data if isinstance(data, Shuffled) else data
+        size = min(positive_int("batch_size", batch_size), examples(split, axis=int(per_seed)))
+        return _evaluate(
+            self.spec, state.params, state.rest, split, batch_size=size, per_seed=per_seed
+        )
 
 
 # Free functions: a program that held its trainer would keep the trainer's arrays alive.
@@ -184,14 +191,14 @@ def streams(key: Array) -> nnx.Rngs:
     return nnx.Rngs(jax.random.fold_in(key, 2**32 - 1), dropout=key)
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "batch_size"))
+@functools.partial(jax.jit, static_argnames=("spec", "batch_size", "per_seed"))
 def _evaluate(
-    spec: Spec, params: PyTree, rest: PyTree, data: Split, *, batch_size: int
+    spec: Spec, params: PyTree, rest: PyTree, data: Split, *, batch_size: int, per_seed: bool
 ) -> dict[str, Float[Array, " S"]]:
-    total = examples(data)
+    total = examples(data, axis=int(per_seed))
     starts = jnp.arange(0, total, batch_size)
 
-    def one_seed(params: PyTree, rest: PyTree) -> dict[str, Array]:
+    def one_seed(params: PyTree, rest: PyTree, data: Split) -> dict[str, Array]:
         model = inference(nnx.merge(spec.graphdef, params, rest))
 
         def batch(start: Array) -> dict[str, Array]:
@@ -210,7 +217,7 @@ def _evaluate(
         sums = jax.lax.map(batch, starts)
         return {name: value.sum() / total for name, value in sums.items()}
 
-    return jax.vmap(one_seed)(params, rest)
+    return jax.vmap(one_seed, in_axes=(0, 0, 0 if per_seed else None))(params, rest, data)
 
 
 def _check_shape(name: str, values: Any, examples: int) -> None:

@@ -4,11 +4,12 @@ from typing import Any
 
 import tyro
 
-from experiments.benchmark import grokking, models, sensitivity, theory
+from experiments.benchmark import grokking, length, models, sensitivity, theory
 from experiments.run import cli
 
 BENCHMARKS = {
     "grokking": grokking,
+    "length": length,
     "models": models,
     "sensitivity": sensitivity,
     "theory": theory,

@@ -17,6 +17,7 @@ from experiments.run.measure import Measure, measured
 from experiments.run.progress import Progress
 from experiments.run.record import RunRecord
 from jaxsens import placement
+from jaxsens.data.batches import Shuffled
 from jaxsens.training import Data, Split, State, Trainer, fit
 
 # observe(step, models), the models of all seeds in inference mode
@@ -65,7 +66,7 @@ class Schedule:
 def train_and_measure(
     name: str,
     trainer: Trainer,
-    splits: Mapping[str, Split],
+    splits: Mapping[str, Split | Shuffled],
     *,
     seeds: Sequence[int],
     schedule: Schedule,
@@ -78,7 +79,8 @@ def train_and_measure(
     """Train the seeds together; write a line for each seed and evaluation, and checkpoints.
 
     A line holds the trainer's metrics on every one of ``splits``, as ``train_loss`` for instance,
-    and the fields of ``measures``. ``data`` is what is trained on, where that is not the split
+    and the fields of ``measures``. A split of its own for each seed is ``Shuffled(split,
+    per_seed=True)``. ``data`` is what is trained on, where that is not the split
     called train: any source of batches. ``observe`` sees every evaluation and may keep what it
     likes; ``until`` ends the training early, when it returns true for the lines of all seeds. A
     record that already has checkpoints of ``name`` is taken up where they end. Returns the final
@@ -91,7 +93,10 @@ def train_and_measure(
     train_keys, measure_keys = (
         jax.numpy.stack([jax.random.fold_in(k, i) for k in root_keys]) for i in (1, 2)
     )
-    splits = {part: placement.shared(split) for part, split in splits.items()}
+    splits = {
+        part: (placement.by_seed if getattr(split, "per_seed", False) else placement.shared)(split)
+        for part, split in splits.items()
+    }
     if schedule.steps > INT32:
         raise UserError(
             f"training would take {schedule.steps} steps, which are counted up to {INT32}; lower "
@@ -166,7 +171,7 @@ def finals(
 def evaluate(
     trainer: Trainer,
     state: State,
-    splits: Mapping[str, Split],
+    splits: Mapping[str, Split | Shuffled],
     measures: Sequence[Measure],
     keys: Sequence[Array],
 ) -> list[dict[str, Any]]:
@@ -209,7 +214,9 @@ def _key_at(schedule: Schedule, key: Array, step: int) -> Array:
 
 
 def _note(
-    lines: Sequence[Mapping[str, Any]], splits: Mapping[str, Split], measures: Sequence[Measure]
+    lines: Sequence[Mapping[str, Any]],
+    splits: Mapping[str, Split | Shuffled],
+    measures: Sequence[Measure],
 ) -> str:
     names = [*(f"{part}_accuracy" for part in splits), *(measure.name for measure in measures[:1])]
     shown = {name: [line[name] for line in lines] for name in names if name in lines[0]}

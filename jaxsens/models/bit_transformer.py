@@ -18,6 +18,7 @@ from jaxsens.models.layers import (
     uniform_bias,
 )
 from jaxsens.models.layers.attention import split_heads
+from jaxsens.models.layers.shortcuts import attend_table
 
 READOUTS = ("cls", "mean")
 
@@ -61,29 +62,12 @@ class BitBlock(nnx.Module):
     ) -> Float[Array, "n t d"]:
         """The same where token j is ``table[j, 0]``, or ``table[j, 1]`` if ``second[:, j]``.
 
-        All scores that can occur are those between rows of the table, so numerators and
-        denominators of the softmax are one product of matrices, of the choices with their
-        exponentials, in place of the attention of every string.
+        See :func:`~jaxsens.models.layers.shortcuts.attend_table`.
         """
         (t, _, d), n = table.shape, len(second)
         normed = self.norm(table).reshape(1, 2 * t, d)
         q, k, v = (self._split(f(normed))[0] for f in (self.query, self.key, self.value))
-        scores = jnp.einsum("qhd,khd->kqh", q / math.sqrt(q.shape[-1]), k)
-        # A sum has at least the lower score of each token in it, at most the highest of all: half
-        # way between, neither end leaves the range of float32 unless they are 170 apart.
-        either = scores.reshape(t, 2, *scores.shape[1:])
-        shift = (either.min(axis=1).max(axis=0) + scores.max(axis=0)) / 2
-        weights = jnp.exp(scores - jax.lax.stop_gradient(shift)[None])
-        choices = jnp.stack([~second, second], axis=-1).astype(jnp.float32).reshape(n, 2 * t)
-
-        def total(terms: Float[Array, "k ..."]) -> Float[Array, "n t m"]:
-            sums = (choices @ terms.reshape(2 * t, -1)).reshape(n, t, 2, -1)
-            return jnp.where(second[..., None], sums[:, :, 1], sums[:, :, 0])
-
-        upper, lower = total(weights[..., None] * v[:, None]), total(weights)
-        # The derivative of a ratio has the square of its denominator, which would leave the range.
-        size = jax.lax.stop_gradient(lower)
-        mixed = (upper.reshape(n, t, self.heads, -1) / size[..., None]) / (lower / size)[..., None]
+        mixed = attend_table(q / math.sqrt(q.shape[-1]), k, v, second)
         x = jnp.where(second[..., None], table[:, 1], table[:, 0])
         return self._finish(x, mixed.reshape(n, t, d), rngs)
 

@@ -135,6 +135,38 @@ ERRORS = {
         ("--data few.zip", "few.zip holds no train/"),
         ("--dtype float16", "--dtype"),
     ],
+    "length_scaling": [
+        ("--lengths 4 0", "--lengths must be at least 1, got 0"),
+        ("--lengths 4 4", "--lengths names a value twice: 4 4"),
+        ("--lengths 5000", "--lengths must be at most 4096, got 5000"),
+        ("--functions parity or", "--functions or is none of parity, majority, first, mean"),
+        ("--functions random --lengths 31", "counted up to n = 30, got --lengths 31"),
+        ("--functions foreign/none.npy", "foreign/none.npy cannot be read: No such file"),
+        ("--functions nowhere:f", "--functions nowhere:f cannot be imported"),
+        ("--functions math:sin", "--functions math:sin is no function of points (N, 4) in JAX"),
+        ("--functions jax.numpy:square", "returned shape (2, 4) for points (2, 4)"),
+        ("--functions jax.numpy:iscomplexobj", "returned bool; expected an array of 2 labels"),
+        ("--width 10 --heads 4", "--width must be even and a multiple of --heads (4), got 10"),
+        ("--exact 21", "--exact must be at most 20 (all 2^n strings are evaluated), got 21"),
+        ("--batch-size 16777216 --seeds 4000", "--batch-size 16777216 would take"),
+        ("--noise 0", f"--noise {POSITIVE}"),
+        ("--noise-kind uniform", "--noise-kind"),
+        ("--save-every 150", "--save-every must be a multiple of --every (100), got 150"),
+    ],
+    "length_tradeoff": [
+        ("--decay 0.4 0.1", "--decay must be two numbers, the lower first, got 0.4 0.1"),
+        ("--rate 1e-3", "--rate must be two numbers, the lower first, got 0.001"),
+    ],
+    "length_dynamics": [
+        ("--decays", "--decays needs at least one value"),
+        ("--decays -1", "--decays must be finite and 0 or more, got -1.0"),
+        ("--bits 0", "--bits must be at least 1, got 0"),
+    ],
+    "length_generalisation": [
+        ("--bits 13", "--bits must be at most 12 (whole cubes are evaluated), got 13"),
+        ("--strings 2000", "--strings must be at most 2^10 = 1024, got 2000"),
+        ("--complete 300", "--complete must be among --strings"),
+    ],
 }  # fmt: skip
 BASE = {
     "mnist": "--data embedded",

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import torch
-from witnesses import language_cases, torch_language
+from witnesses import language_cases, length_case, torch_language, torch_length
 from witnesses.references import FILE, sketch, weights
 
 
@@ -41,9 +41,20 @@ def language():
         yield from ((f"{case}/{key}", array) for key, array in found.items())
 
 
+def length():
+    """Answers of paper B's transformer on all strings, its blow-up, and gradients for PARITY."""
+    network = torch_length.LengthTransformer(**length_case.SIZES)
+    found, bits = fill(network), torch.from_numpy(length_case.BITS)
+    answers = network(bits)
+    torch.nn.functional.mse_loss(answers, (bits.sum(1) % 2).float()).backward()
+    found |= {"answers": answers.detach().numpy(), **gradients(network)}
+    found["blowup"] = torch.stack(list(network.blowup(bits).values())).detach().numpy()
+    yield from ((f"length/{key}", array) for key, array in found.items())
+
+
 def references():
     """Everything that is kept."""
-    return dict(language())
+    return {**dict(language()), **dict(length())}
 
 
 if __name__ == "__main__":

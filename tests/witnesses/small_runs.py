@@ -17,6 +17,7 @@ from experiments import (
     svhn,
     synthetic,
 )
+from experiments.length import dynamics, generalisation, long, scaling, tradeoff
 
 MODULES = {
     "mnist": mnist,
@@ -27,7 +28,17 @@ MODULES = {
     "sparse_parity": sparse_parity,
     "grokking": grokking,
     "imagenet": imagenet,
+    "length_dynamics": dynamics,
+    "length_generalisation": generalisation,
+    "length_long": long,
+    "length_scaling": scaling,
+    "length_tradeoff": tradeoff,
 }
+# One shape for all of them, so that they share their programs.
+LENGTH = (
+    "--width 8 --steps 12 --every 4 --save-every 4 --batch-size 16 --test 64 --draws 2 --batches 2 "
+    "--samples 16 --exact 4 --no-stop"
+)
 ARGUMENTS = {
     "mnist": "--data embedded --smoke --arch mlp",
     "fashion_mnist": "--smoke --arch mlp --sigma2 5 0.5 --seeds 2 --data {grey}",
@@ -38,6 +49,9 @@ ARGUMENTS = {
     "grokking": "--seeds 2 --epochs 12 --every 2 --save-every 4 --snapshot-every 4 --modulus 7 "
     "--train-fraction 0.6",
     "imagenet": f"{' '.join(small_imagenet.RUN)} --weights {{weights}}",
+    "length_dynamics": f"--bits 3 --decays 0 0.3 --seeds 1 {LENGTH}",
+    "length_scaling": f"--lengths 3 --functions parity first --seeds 2 {LENGTH}",
+    "length_tradeoff": f"--lengths 3 --functions parity mean --seeds 2 {LENGTH}",
 }
 FIGURES = {
     "mnist": {"curves.png", "measured.png"},
@@ -46,6 +60,9 @@ FIGURES = {
     "sparse_parity": {"curves.png"},
     "grokking": {"curves.png"},
     "imagenet": {"imagenet.png"},
+    "length_dynamics": {"dynamics.png"},
+    "length_scaling": {"scaling.png"},
+    "length_tradeoff": {"tradeoff.png"},
 }
 
 

@@ -1,0 +1,1 @@
+"""Why sensitive functions are hard for transformers: the experiments of paper B."""

@@ -1,0 +1,1 @@
+"""Tables and figures of the experiments of paper B, from run records alone."""

@@ -1,0 +1,41 @@
+"""The final lines of a record: one for each network, with its function and number of bits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Lines = Sequence[Mapping[str, Any]]
+
+
+def groups(lines: Lines) -> dict[tuple[str, int], Lines]:
+    """The networks of each function and number of bits."""
+    found: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for line in lines:
+        found.setdefault((line["function"], line["bits"]), []).append(line)
+    return dict(sorted(found.items(), key=lambda item: list(item[0])))
+
+
+def values(lines: Lines, field: str) -> np.ndarray:
+    """A field of some networks; NaN where the record has null."""
+    return np.array([np.nan if line[field] is None else line[field] for line in lines], float)
+
+
+def slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Of a least-squares line through points, and its standard error; NaN where there is none."""
+    if len(x) < 3 or np.ptp(x) == 0:
+        return np.nan, np.nan
+    centred = x - x.mean()
+    value = (centred * y).sum() / (centred**2).sum()
+    rest = y - y.mean() - value * centred
+    return float(value), float(np.sqrt((rest**2).sum() / (len(x) - 2) / (centred**2).sum()))
+
+
+def fitted_slope(
+    lines: Lines, function: str | None, field: str, *, log: bool = False
+) -> tuple[float, float]:
+    """Slope with n of a field over the networks of a function (None for all) that fitted."""
+    chosen = [line for line in lines if line["fitted"] and function in (None, line["function"])]
+    y = values(chosen, field)
+    kept = np.isfinite(y)
+    return slope(values(chosen, "bits")[kept], np.log(y[kept]) if log else y[kept])
