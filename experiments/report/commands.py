@@ -14,6 +14,15 @@ COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("python -m experiments.imagenet", ("ImageNet",)),
     ("python -m experiments.grokking --seeds 5", ("(a + b) mod 113",)),
 )
+LENGTH = {  # of paper B, by place
+    "Fig. 1": "scaling",
+    "Fig. 1, 5-8": "scaling",
+    "Fig. 2": "tradeoff",
+    "Fig. 3": "dynamics",
+    "Fig. 4": "generalisation",
+    "Theorem 4": "scaling",
+    "Theorem 6": "scaling",
+}
 
 
 def command(claim: Claim) -> str:
@@ -22,6 +31,8 @@ def command(claim: Claim) -> str:
         return f"python -m experiments.sparse_parity --setting {claim.setting}"
     if claim.place in ("Tables 1, 3", "Fig. 3, 12"):
         return "python -m experiments.synthetic"
+    if claim.paper == "B" and claim.place in LENGTH:
+        return f"python -m experiments.length {LENGTH[claim.place]}"
     for text, starts in COMMANDS:
         if any(start in claim.setting for start in starts):
             return text
