@@ -27,8 +27,11 @@ from experiments.run.training import Schedule, finals, train_and_measure
 from jaxsens import boolean
 from jaxsens.data.algorithmic import sparse_parity
 from jaxsens.losses import logistic, plain
+from jaxsens.measures.blowup import layer_norm_blowup
 from jaxsens.measures.fourier import fourier_weight
+from jaxsens.measures.parameters import not_positions, parameter_norm
 from jaxsens.models.bit_transformer import READOUTS, BitTransformer
+from jaxsens.sharpness import average_direction
 from jaxsens.training import Trainer
 
 PAPER = (
@@ -220,7 +223,10 @@ def train_together(
         record=record,
         until=lambda lines: all(line["test_accuracy"] >= config.until for line in lines),
     )
-    final = measures(points[: config.final_samples], places, tokens=None)
+    final = [
+        *measures(points[: config.final_samples], places, tokens=None),
+        *flatness(points[: config.final_samples], places),
+    ]
     lines = finals(shared.name, trained, seeds=seeds, measures=final, record=record)
     for line, model in zip(lines, trained, strict=True):
         line["relevant"] = places
@@ -269,6 +275,29 @@ def measures(
         tokens_per_example=tokens,
     )
     return flipped, Measure("fourier_weight", weight)
+
+
+def flatness(points: np.ndarray, places: tuple[int, ...]) -> list[Measure]:
+    """The quantities that paper B ties to low sensitivity: is the bias tied to them here too?
+
+    Mean increase of the logistic loss under noise of std 0.02 on all weights but the positions,
+    layer-norm blow-up, and the norm of those weights.
+    """
+    labels = points[:, places].prod(1)
+    return [
+        Measure(
+            "sharpness",
+            lambda model, key: average_direction(
+                _loss, model, points, labels, key=key, where=not_positions
+            ),
+        ),
+        Measure("blowup", lambda model, key: layer_norm_blowup(model, points).value),
+        Measure("norm", lambda model, key: parameter_norm(model, not_positions)),
+    ]
+
+
+def _loss(model: BitTransformer, points: Array, labels: Array) -> Array:
+    return logistic(model(points), labels)
 
 
 @jax.jit

@@ -21,11 +21,14 @@ def summary(record: RunRecord) -> str:
                 f"{line['sensitivity']:.4f} ± {line['sensitivity_stderr']:.4f}"
                 + ("" if exact is None else f" (exact {exact:.4f})"),
                 f"{line['fourier_weight']:.3f} ± {line['fourier_weight_stderr']:.3f}",
+                f"{line['sharpness']:.3g}, {line['blowup']:.3g}" if "sharpness" in line else "-",
             ]
         )
     goal = config["relevant"] / config["bits"]
     header = ["setting", "epochs", "train acc. %", "test acc. %"]
-    return report.table([*header, f"sensitivity (p/d = {goal:.4g})", "Fourier weight"], rows)
+    return report.table(
+        [*header, f"sensitivity (p/d = {goal:.4g})", "Fourier weight", "sharpness, blow-up"], rows
+    )
 
 
 def evidence(record: RunRecord) -> list[Evidence]:

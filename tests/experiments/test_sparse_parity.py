@@ -23,6 +23,9 @@ def test_a_run_learns_and_its_sample_agrees_with_the_whole_cube(finished):
         if line["test_accuracy"] == 1.0:
             assert line["sensitivity_exact"] == 2 / 6
             assert line["fourier_weight_exact"] == line["fourier_weight"] == 1.0
+        assert line["blowup"] > 0
+        assert line["norm"] > 0
+        assert line["sharpness_stderr"] > 0
     assert "exact" in sparse_parity_report.summary(record)
 
 
