@@ -133,3 +133,14 @@ def test_smoke(tmp_path, name):
     assert report.summary(record)
     assert isinstance(report.evidence(record), list)
     assert json.loads((out / "config.json").read_text())["smoke"] is True
+
+
+@pytest.mark.slow
+def test_the_benchmark_counts_its_steps(tmp_path, capsys):
+    from experiments.benchmark import length
+
+    length.main(length.Config(smoke=True, out=tmp_path / "record.json"))
+    assert "ten seeds in total are" in capsys.readouterr().out
+    rates = json.loads((tmp_path / "record.json").read_text())["rates"]
+    assert {"jaxsens, 1 seed", "jaxsens, 10 seeds"} <= set(rates)
+    assert all(rate > 0 for found in rates.values() for rate in found)

@@ -113,7 +113,7 @@ def test_sharpness_is_the_average_direction_of_the_squared_loss(network):
     np.testing.assert_allclose(*same.change, rtol=1e-5)  # the same cube under the same draws
 
 
-@pytest.mark.parametrize(("kind", "size"), [("std", 0.02), ("norm", 30.0), ("sphere", 5.0)])
+@pytest.mark.parametrize(("kind", "size"), [("std", 0.3), ("sphere", 5.0)])
 def test_the_change_is_never_below_what_sensitivity_was_lost(network, kind, size):
     found = weight_noise(
         network, parity, 5, key=KEY, kind=kind, size=size, draws=3, batches=2, dimension=4
@@ -135,6 +135,6 @@ def test_a_batch_is_a_subcube_on_which_sensitivities_are_exact(network):
     points = np.asarray(subcube(KEY, n=5, free=3))
     assert len({tuple(point) for point in points}) == 8
     assert (np.ptp(points, axis=0) == 0).sum() == 2
-    found = weight_noise(network, parity, 5, key=KEY, draws=2, batches=1, dimension=5)
+    found = weight_noise(network, parity, 5, key=KEY, draws=3, batches=2)
     exact = average_sensitivity(network, 5, key=KEY, read=zero_one)
     assert found.before[0] == pytest.approx(exact.value / 5, rel=1e-5)
