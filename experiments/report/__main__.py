@@ -28,7 +28,7 @@ class Config:
     """Directory of both files; docs/ of the clone for the committed records, else this one."""
     keep: Path | None = None
     """Directory of a run: its record is copied to figures/records/NAME, its figures to
-    figures/."""
+    figures/, and the report in docs/ is made anew."""
     name: Annotated[str | None, tyro.conf.arg(name="as")] = None
     """NAME of what is kept; the experiment's by default."""
     replace: bool = False
@@ -53,6 +53,7 @@ def _keep(config: Config, directory: Path) -> None:
     kept = keep.keep(directory, config.name, replace=config.replace, note=config.note)
     size = sum(path.stat().st_size for path in kept.iterdir())
     print(f"kept {directory} as {kept.relative_to(keep.ROOT)}, {size / 1000:.0f} kB")
+    _report(Config())  # which is committed with its records
 
 
 def _report(config: Config) -> None:
