@@ -90,15 +90,18 @@ def _title(path: Path) -> str:
 
 
 def _modules() -> list[str]:
-    """The public modules of the library, those of its packages where these are the door to them."""
+    """The public modules and packages of the library, each with a page."""
     names = [found.name for found in pkgutil.iter_modules([str(ROOT / API)])]
     return [API, *(f"{API}.{name}" for name in names if not name.startswith("_"))]
 
 
 def _api(name: str) -> str:
-    """A page: the package's own names one by one, all of any other module."""
+    """A page: the package's own names one by one; all of any other, and the modules in it."""
     if name != API:
-        return f"# {name}\n\n::: {name}\n    options: {{show_root_heading: false}}\n"
+        parts = [f"::: {name}\n    options: {{show_root_heading: false}}"]
+        inside = pkgutil.iter_modules([str(ROOT / name.replace(".", "/"))])
+        parts += [f"::: {name}.{one.name}" for one in inside if not one.name.startswith("_")]
+        return "\n\n".join([f"# {name}", *parts]) + "\n"
     text = (ROOT / API / "__init__.py").read_text(encoding="utf-8")
     public = re.findall(r"^from \S+ import (\w+) as \1$", text, re.MULTILINE)
     parts = [f"::: {API}.{one}" for one in public]
