@@ -62,9 +62,12 @@ def draw(record: RunRecord) -> None:
     """Redraw the figure of a run from its record; the phases shaded are those of the first seed."""
     from jaxsens.measures.phases import running_median
 
-    result, lines = record.read("result.json"), record.read_metrics()
+    lines = record.read_metrics()
     seeds = sorted({line["seed"] for line in lines})
-    kept = [line for line in result["progress"] if line["epoch"] > 0]
+    # The Fourier measures come with the result, which an unfinished run has not got.
+    finished = (record.directory / "result.json").exists()
+    progress = record.read("result.json")["progress"] if finished else []
+    kept = [line for line in progress if line["epoch"] > 0]
     shown = {
         "accuracy": {"train_accuracy": "train", "test_accuracy": "test"},
         "sensitivity": {name: label for name, label in PERTURBED.items() if name in lines[0]},
@@ -77,7 +80,12 @@ def draw(record: RunRecord) -> None:
         },
         "Gini coefficient of\nembedding frequencies": {"embedding_gini": "Gini"},
     }
-    figure, panels = report.figure(7.5, 10, nrows=len(shown), sharex=True)
+    shown = {
+        title: {f: label for f, label in curves.items() if kept or f not in MEASURES}
+        for title, curves in shown.items()
+    }
+    shown = {title: curves for title, curves in shown.items() if curves}
+    figure, panels = report.figure(7.5, 2 * len(shown), nrows=len(shown), sharex=True)
     for panel, (title, curves) in zip(panels, shown.items(), strict=True):
         for number, (field, label) in enumerate(curves.items()):
             source = kept if field in MEASURES else lines

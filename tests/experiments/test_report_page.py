@@ -15,6 +15,8 @@ from experiments import paper
 from experiments.report import __main__ as report
 from experiments.report import commands, html, keep, markdown, rows, stated
 from experiments.run.evidence import AGREES, DISAGREES, NOT_RUN, UNUSABLE
+from experiments.run.record import RunRecord
+from experiments.run.reports import report_of
 
 STATED = {
     "evidence": [
@@ -117,6 +119,8 @@ def test_an_unfinished_run_says_how_far_it_is(tmp_path):
     kept = rows.kept(tmp_path / "run")
     assert kept.trouble == ""
     assert kept.note.startswith("unfinished, at epoch ")
+    report_of("grokking").draw(RunRecord(tmp_path / "run"))
+    assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def checked(text):
