@@ -82,6 +82,8 @@ def evidence(record: RunRecord) -> list[Evidence]:
         else:
             holds, text = below(ends["vit"], ends["mlp"]), ""
         equal = {name: _at(curves[name], level, kind) for name in ("vit", "mlp")}
+        if abs(fits[0] - fits[1]) > 1:
+            holds = None  # one has fitted more than the other: the paper compares at equal accuracy
         reached = f"at the end, {fits[0]:.1f} and {fits[1]:.1f} % training accuracy"
         for how, numbers, told, more in (
             (reached, ends, holds, text),
