@@ -13,7 +13,8 @@ def groups(lines: Lines) -> dict[tuple[str, int], Lines]:
     found: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for line in lines:
         found.setdefault((line["function"], line["bits"]), []).append(line)
-    return dict(sorted(found.items(), key=lambda item: list(item[0])))
+    functions = list(dict.fromkeys(name for name, _ in found))
+    return dict(sorted(found.items(), key=lambda item: (functions.index(item[0][0]), item[0][1])))
 
 
 def values(lines: Lines, field: str) -> np.ndarray:

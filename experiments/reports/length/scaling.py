@@ -92,7 +92,7 @@ def draw(record: RunRecord) -> None:
             panels["average_sensitivity"].plot(n, exact, **style)
     for field, title in PANELS.items():
         panels[field].set(xlabel="bits n", title=title)
-        if field != "sharpness_slack" and len(result["final"]) > 0:
+        if field not in ("sharpness_slack", "norm"):
             panels[field].set_yscale("log")
     panels["sharpness_slack"].axhline(0, color="k", linewidth=0.6)
     panels["sharpness_slack"].set_yscale("symlog", linthresh=1e-6)
