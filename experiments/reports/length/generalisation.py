@@ -92,7 +92,9 @@ def draw(record: RunRecord) -> None:
                 color=color,
                 markersize=5,
                 markerfacecolor=color if fitted else "none",
-                label=f"{label} of {config['complete']} strings" if fitted else None,
+                label=f"{label} of {', '.join(map(str, config['complete']))} strings"
+                if fitted
+                else None,
             )
     half = config["bits"] / 2
     left.axhline(half, color="k", linewidth=0.8, linestyle=":", label="n/2, a random function")
