@@ -10,7 +10,7 @@ import numpy as np
 from command.options import DRAWS, POSITIVE, VARIANCE, Count, Each
 from experiments.run.cli import UserError
 from experiments.run.options import Common
-from experiments.vision.interventions import INTERVENTIONS
+from experiments.vision.interventions import INTERVENTIONS, Settings
 from jaxsens import Gaussian, Noise
 from jaxsens.data.split import Split
 
@@ -54,7 +54,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Training(Common):
+class Training(Common, Settings):
     """Options of every vision experiment; each adds which architectures, and its noise."""
 
     optimizer: tuple[Literal["sgd", "adam"], ...] = ("sgd",)
@@ -78,7 +78,9 @@ class Training(Common):
     """Random crops from a border of 4 pixels, and mirror images, in training. The paper does not
     say that it used any."""
     intervention: tuple[str, ...] = ("none",)
-    """What is done in training against sensitivity; several are trained one after the other."""
+    """What is done in training against sensitivity: none, augmentation (noisy copies of the images)
+    or regularisation (noise on a patch must not change the logits); several are trained one after
+    the other."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the networks' arithmetic; parameters, losses and logits stay float32."""
     depth: Annotated[tuple[int, ...], Each(), Count(most=1000)] = ()
@@ -164,6 +166,7 @@ class Variant:
     arch: str
     optimizer: str
     intervention: str
+    level: float | None  # of the intervention
     widths: Mapping[str, Any]
 
 
@@ -177,10 +180,10 @@ def variants(config: Training, task: Task) -> list[Variant]:
                 raise UserError(
                     f"--{option} is for transformers; {name} is none: name one with --arch"
                 )
-    for name, optimizer, intervention, depth, heads in itertools.product(
+    for name, optimizer, (intervention, level), depth, heads in itertools.product(
         names,
         config.optimizer,
-        config.intervention,
+        interventions(config),
         config.depth or (None,),
         config.heads or (None,),
     ):
@@ -191,7 +194,8 @@ def variants(config: Training, task: Task) -> list[Variant]:
         if optimizer != "sgd":
             said.append("Adam")
         if intervention != "none":
-            said.append(intervention)
+            several = len(INTERVENTIONS[intervention].levels(config)) > 1
+            said.append(f"{intervention} {level:g}" if several else intervention)
         found.append(
             Variant(
                 " ".join([name, *said]),
@@ -199,7 +203,17 @@ def variants(config: Training, task: Task) -> list[Variant]:
                 name,
                 optimizer,
                 intervention,
+                level,
                 {**known[name].widths, **changes},
             )
         )
     return found
+
+
+def interventions(config: Training) -> list[tuple[str, float | None]]:
+    """The interventions asked for, each at each of its levels."""
+    return [
+        (name, level)
+        for name in config.intervention
+        for level in INTERVENTIONS[name].levels(config)
+    ]

@@ -27,6 +27,7 @@ from experiments.vision.interventions import INTERVENTIONS, METRICS
 from experiments.vision.options import Task, Training, Variant, variants
 from jaxsens import augment, models
 from jaxsens.data import load
+from jaxsens.data.batches import Batches, Shuffled
 from jaxsens.data.split import Split
 from jaxsens.training import Trainer
 
@@ -148,32 +149,47 @@ def train(
     final: Sequence[Measure],
 ) -> list[dict[str, Any]]:
     """Train all seeds of one network; their last lines with the final measures."""
-    task, seeds = images.task, config.all_seeds()
-    intervention = INTERVENTIONS[variant.intervention]
-    steps = len(images.train.labels) // config.batch_size
-    rate = intervention.learning_rate or task.architectures[variant.arch].learning_rate
-    trainer = Trainer(
-        [build(config, images, variant, seed) for seed in seeds],
-        optimizer(variant.optimizer, config.learning_rate, rate, steps=steps),
-        batch_size=config.batch_size,
-        loss=intervention.loss(config, task),
-        metrics=METRICS,
-        augment=AUGMENTATIONS[config.augmentation],
-    )
-    trained = train_and_measure(
+    seeds = config.all_seeds()
+    trained = trained_models(config, images, variant, record)
+    found = training.finals(variant.name, trained, seeds=seeds, measures=final, record=record)
+    printed = images.printed(config, variant)
+    return [{**line, "label": variant.label, "paper": printed} for line in found]
+
+
+def trained_models(
+    config: Training, images: Images, variant: Variant, record: RunRecord
+) -> list[nnx.Module]:
+    """The networks of all seeds, trained, in inference mode."""
+    trainer, data = trainer_of(config, images, variant)
+    return train_and_measure(
         variant.name,
         trainer,
         images.splits,
-        data=intervention.data(config, task, images.train),
-        seeds=seeds,
-        schedule=Schedule.epochs(config.epochs, config.every, steps),
+        data=data,
+        seeds=config.all_seeds(),
+        schedule=Schedule.epochs(config.epochs, config.every, data.steps_per_epoch),
         measures=during(config, images),
         record=record,
         until=lambda lines: all(line["train_accuracy"] >= config.until for line in lines),
     )
-    found = training.finals(variant.name, trained, seeds=seeds, measures=final, record=record)
-    printed = images.printed(config, variant)
-    return [{**line, "label": variant.label, "paper": printed} for line in found]
+
+
+def trainer_of(config: Training, images: Images, variant: Variant) -> tuple[Trainer, Batches]:
+    """What trains a network, and the batches that it is trained on."""
+    task, intervention = images.task, INTERVENTIONS[variant.intervention]
+    data = intervention.data(config, task, images.train, variant.level)
+    if isinstance(data, Split):
+        data = Shuffled(data, config.batch_size)
+    rate = task.architectures[variant.arch].learning_rate * intervention.rate
+    trainer = Trainer(
+        [build(config, images, variant, seed) for seed in config.all_seeds()],
+        optimizer(variant.optimizer, config.learning_rate, rate, steps=data.steps_per_epoch),
+        batch_size=config.batch_size,
+        loss=intervention.loss(config, task, variant.level),
+        metrics=METRICS,
+        augment=AUGMENTATIONS[config.augmentation],
+    )
+    return trainer, data
 
 
 def build(config: Training, images: Images, variant: Variant, seed: int) -> nnx.Module:
