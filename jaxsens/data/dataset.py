@@ -60,6 +60,12 @@ def normalise(images: UInt8[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return values
 
 
+def as_bytes(images: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    """The inverse of :func:`normalise`, exact for what it returns; values outside are clipped."""
+    values = (np.asarray(images, np.float32) + np.float32(1)) * np.float32(127.5)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
 def image_split(raw: Raw, *, shape: tuple[int, int, int], classes: int, where: str) -> Split:
     """Checked and normalised images with their labels. Raises DataError starting with ``where``.
 

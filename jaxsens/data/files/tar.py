@@ -18,8 +18,12 @@ NOTES = {
 PATH = re.compile(rb"(?:^|\n)\d+ path=([^\n]*)\n")
 
 
-def members(stream: Stream) -> Iterator[tuple[tuple[str, ...], Callable[[], bytes]]]:
+def members(
+    stream: Stream, largest: int = FILE
+) -> Iterator[tuple[tuple[str, ...], Callable[[], bytes]]]:
     """The parts of each file's name, and a function that reads it, to be called at once or never.
+
+    ``largest`` is how many bytes one of them may have.
 
     Headers are decoded by the standard library, whose own reader makes room for anything that they
     claim. Raises ValueError, EOFError, OSError or tarfile.HeaderError for an archive that is
@@ -48,8 +52,8 @@ def members(stream: Stream) -> Iterator[tuple[tuple[str, ...], Callable[[], byte
             continue
         if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
             raise ValueError(f"{shown(name)} is a link, a device or sparse; expected files only")
-        if not 0 <= info.size <= FILE:
-            raise ValueError(f"{shown(name)} is larger than {FILE} bytes")
+        if not 0 <= info.size <= largest:
+            raise ValueError(f"{shown(name)} is larger than {largest} bytes")
         unread = [info.size]
 
         def read(unread: list[int] = unread) -> bytes:
