@@ -4,10 +4,11 @@ from typing import Any
 
 import tyro
 
-from experiments.benchmark import grokking, length, models, sensitivity, theory
+from experiments.benchmark import corruptions, grokking, length, models, sensitivity, theory
 from experiments.run import cli
 
 BENCHMARKS = {
+    "corruptions": corruptions,
     "grokking": grokking,
     "length": length,
     "models": models,

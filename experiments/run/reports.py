@@ -8,6 +8,7 @@ from typing import Any
 REPORTS = {
     "cifar": "experiments.vision.report",
     "fashion_mnist": "experiments.vision.report",
+    "flatness": "experiments.reports.flatness",
     "grokking": "experiments.reports.grokking",
     "imagenet": "experiments.vision.imagenet_report",
     "length_dynamics": "experiments.reports.length.dynamics",
@@ -15,7 +16,9 @@ REPORTS = {
     "length_long": "experiments.reports.length.scaling",
     "length_scaling": "experiments.reports.length.scaling",
     "length_tradeoff": "experiments.reports.length.tradeoff",
+    "known_sensitivity": "experiments.reports.known_sensitivity",
     "mnist": "experiments.vision.mnist_report",
+    "robustness": "experiments.reports.robustness",
     "sparse_parity": "experiments.reports.sparse_parity",
     "svhn": "experiments.vision.report",
     "synthetic": "experiments.reports.synthetic",

@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from experiments.benchmark import models, sensitivity, timing
+from experiments.benchmark import corruptions, models, sensitivity, timing
+from experiments.run.cli import UserError
 
 
 def command(*args):
@@ -25,6 +26,7 @@ def command(*args):
         (("sensitivity", "--out", "pyproject.toml"), "pyproject.toml exists"),
         (("models", "--arch", "vit", "lstm"), "--arch must be among vit, vit-simple, "),
         (("models", "--batch-size", "0"), "--batch-size must be at least 1, got 0"),
+        (("corruptions", "--images", "0"), "--images must be at least 1, got 0"),
     ],
 )
 def test_errors_are_one_line(args, fragment):
@@ -208,3 +210,34 @@ def test_smoke_of_the_models(tmp_path):
         assert {"inference", "training"} <= set(network["images_per_second"])
         assert all(rate > 0 for rate in network["images_per_second"].values())
         assert (network["sensitivity"] is None) == ("PyTorch" in str(network))
+
+
+def test_corruptions_stand_beside_those_of_another_interpreter(tmp_path):
+    package = tmp_path / "imagecorruptions.py"
+    package.write_text(
+        "import time\n"
+        "def corrupt(image, corruption_name, severity):\n"
+        "    if corruption_name == 'fog':\n"
+        "        raise ValueError('expect 224')\n"
+        "    time.sleep(0.0002)\n"
+    )
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    found = corruptions.of_peer(python, images)
+    assert found.pop("fog") == "ValueError: expect 224"
+    assert set(found) == set(corruptions.NAMES) - {"fog"}
+    assert all(0.0008 < seconds < 0.1 for seconds in found.values())  # five severities
+    package.unlink()
+    assert corruptions.of_peer(python, images) == {}
+    with pytest.raises(UserError, match="is no file; expected a Python that has"):
+        corruptions.of_peer(tmp_path / "none", images)
+    assert corruptions.extra_bytes(images, "fog") > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_corruptions():
+    run = command("corruptions", "--smoke")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1].startswith(("imagecorruptions, image by", "no imagecorr"))

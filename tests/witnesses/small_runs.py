@@ -10,9 +10,12 @@ from witnesses import small_imagenet
 from experiments import (
     cifar,
     fashion_mnist,
+    flatness,
     grokking,
     imagenet,
+    known_sensitivity,
     mnist,
+    robustness,
     sparse_parity,
     svhn,
     synthetic,
@@ -33,6 +36,9 @@ MODULES = {
     "length_long": long,
     "length_scaling": scaling,
     "length_tradeoff": tradeoff,
+    "robustness": robustness,
+    "flatness": flatness,
+    "known_sensitivity": known_sensitivity,
 }
 # One shape for all of them, so that they share their programs.
 LENGTH = (
@@ -52,6 +58,12 @@ ARGUMENTS = {
     "length_dynamics": f"--bits 3 --decays 0 0.3 --seeds 1 {LENGTH}",
     "length_scaling": f"--lengths 3 --functions parity first --seeds 2 {LENGTH}",
     "length_tradeoff": f"--lengths 3 --functions parity mean --seeds 2 {LENGTH}",
+    "robustness": "--task fashion_mnist --smoke --arch mlp --intervened mlp --data {grey} "
+    "--intervention regularisation --regularisation-strength 0 0.9 --token-size 7 "
+    "--corruptions gaussian_noise contrast",
+    "flatness": "--task fashion_mnist --smoke --arch mlp --intervention none --data {grey} "
+    "--variant both",
+    "known_sensitivity": "--smoke",
 }
 FIGURES = {
     "mnist": {"curves.png", "measured.png"},
@@ -63,6 +75,9 @@ FIGURES = {
     "length_dynamics": {"dynamics.png"},
     "length_scaling": {"scaling.png"},
     "length_tradeoff": {"tradeoff.png"},
+    "robustness": {"corruptions.png", "scatter.png", "variants.png"},
+    "flatness": {"flatness.png"},
+    "known_sensitivity": {"known_sensitivity.png"},
 }
 
 

@@ -1,0 +1,1 @@
+"""What `experiments.robustness` measures of trained networks, and what it concludes."""
