@@ -5,32 +5,30 @@ python -m theory check --d 8 --tokens 4 --readout mean --mlp relu
 
 from __future__ import annotations
 
-import math
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import mpmath
 import numpy as np
 import tyro
 
 from command import line as cli
 from command.files import write_whole
 
-from .dot_product import MAX_DIMENSION, DegreeSpectrum, dot_product_spectrum
+from . import benchmark
+from .dot_product import dot_product_spectrum
 from .options import Network
-from .propositions import KernelVerdict, Verdict31, check_one_token, verdict_of_rows
+from .progress import Progress
+from .propositions import check_one_token, verdict_of_rows
 from .reports import columns_report, curves_report
 from .softmax_table import report as softmax_report
 from .softmax_table import softmax_table
 from .softmax_verdict import softmax_cube, softmax_verdicts
-from .spectrum import Spectrum, architecture_rows, spectra_of_rows
-from .survivors import survivors
+from .spectrum import architecture_rows, spectra_of_rows
 from .table import domain_of_validity
 from .table_next import curves_table, large_d_table
+from .verdict_report import bias_line, block_lines, degree_lines, one_token_line, verdict_lines
 
 
 @dataclass(frozen=True)
@@ -45,14 +43,15 @@ class SpectrumCommand(Network):
         architecture = self.architecture()
         print(f"{architecture}, d = {self.d}")
         if architecture.tokens == 1:
-            _print_degrees(self.d, dot_product_spectrum(architecture, self.d))
+            print("\n".join(degree_lines(self.d, dot_product_spectrum(architecture, self.d))))
             return
         if self.top < 1:
             raise ValueError(f"top must be at least 1, got {self.top}")
-        rows = architecture_rows(architecture, self.d, _progress())
-        spectra = spectra_of_rows(architecture, rows, _progress())
+        said = Progress()
+        rows = architecture_rows(architecture, self.d, said)
+        spectra = spectra_of_rows(architecture, rows, said)
         for name, spectrum in zip(("CK", "NTK"), spectra, strict=True):
-            _print_blocks(name, spectrum, self.top)
+            print("\n".join(block_lines(name, spectrum, self.top)))
 
 
 @dataclass(frozen=True)
@@ -64,25 +63,16 @@ class CheckCommand(Network):
         architecture = self.architecture()
         if architecture.tokens == 1 and self.d > 12:
             verdict = check_one_token(architecture, self.d)
-            print("\n".join(_report(verdict)))
+            print("\n".join(verdict_lines(verdict)))
             for kernel in (verdict.ck, verdict.ntk):
-                print(_one_token_bias(kernel, self.d))
+                print(one_token_line(kernel, self.d))
             return
-        rows = architecture_rows(architecture, self.d, _progress())
-        verdict = verdict_of_rows(architecture, self.d, rows)
-        print("\n".join(_report(verdict)))
-        spectra = spectra_of_rows(architecture, rows, _progress())
+        said = Progress()
+        rows = architecture_rows(architecture, self.d, said)
+        print("\n".join(verdict_lines(verdict_of_rows(architecture, self.d, rows))))
+        spectra = spectra_of_rows(architecture, rows, said)
         for name, spectrum in zip(("CK", "NTK"), spectra, strict=True):
-            left = survivors(spectrum)
-            even, odd = (
-                "undefined (ties)" if value != value else f"{value:.3f}"
-                for value in left.variance_correlation
-            )
-            print(
-                f"aggregate bias, {name}: trace-weighted degree {left.trace_weighted_degree:.3f} "
-                f"(no bias: {self.d / 2:g}); correlation of the ranks of -log eigenvalue and mean "
-                f"degree, weighted by the eigenvalues, {even} (even), {odd} (odd)"
-            )
+            print(bias_line(name, spectrum))
 
 
 @dataclass(frozen=True)
@@ -99,7 +89,7 @@ class ColumnsCommand(Network):
 
     def run(self) -> None:
         """Print the verdict and the largest eigenvalues."""
-        print("\n".join(columns_report(self.architecture(), self.d, self.top, _report)))
+        print("\n".join(columns_report(self.architecture(), self.d, self.top)))
 
 
 @dataclass(frozen=True)
@@ -156,6 +146,28 @@ class CurvesCommand(Network):
 
 
 @dataclass(frozen=True)
+class NoiseCommand:
+    """Proposition 3.2 and the bound by average sensitivity: named functions, random networks, and
+    networks that learn a sparse parity, in Markdown."""
+
+    rho: float = 0.9
+    """Correlation of x and x', in [0, 1]."""
+    draws: int = 24
+    """Random networks of each family."""
+    seeds: int = 3
+    """Networks of each family to train."""
+
+    def run(self) -> None:
+        """Draw and train, then print the table."""
+        for name in ("draws", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        from .noise_table import noise_table
+
+        print(noise_table(self.rho, self.draws, self.seeds, _say), end="")
+
+
+@dataclass(frozen=True)
 class TableCommand:
     """The domain of validity of Proposition 3.1, in Markdown, computed case by case."""
 
@@ -165,15 +177,28 @@ class TableCommand:
     def run(self) -> None:
         """Compute and write the table."""
 
-        def progress(case: str) -> None:
-            print(f"{case} ...", file=sys.stderr, flush=True)
+        from .noise_table import exact_table
 
-        tables = (domain_of_validity, softmax_table, large_d_table, curves_table)
-        text = "\n".join(table(progress) for table in tables)
+        tables = (domain_of_validity, exact_table, softmax_table, large_d_table, curves_table)
+        text = "\n".join(table(_say) for table in tables)
         if self.out is None:
             print(text, end="")
         else:
             write_whole(self.out, text.encode())
+
+
+@dataclass(frozen=True)
+class BenchmarkCommand:
+    """Accuracy and seconds of the spectrum of a dot-product kernel, beside simpler methods."""
+
+    d: int = 1024
+    """Number of bits."""
+    smoke: bool = False
+    """The same code at d = 64."""
+
+    def run(self) -> None:
+        """Compute, compare, print a table."""
+        benchmark.main(benchmark.Config(self.d, self.smoke))
 
 
 @dataclass(frozen=True)
@@ -185,122 +210,21 @@ class FiguresCommand:
 
     def run(self) -> None:
         """Draw each figure into memory, then write it whole."""
-        from .figures import FIGURES
-        from .figures_next import FIGURES as NEXT
+        from . import figures, figures_next, figures_noise
 
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"out must be a folder, got the file {self.out}")
         self.out.mkdir(parents=True, exist_ok=True)
-        for name, draw in (FIGURES | NEXT).items():
-            print(f"{name} ...", file=sys.stderr, flush=True)
+        every = figures.FIGURES | figures_noise.FIGURES | figures_next.FIGURES
+        for number, (name, draw) in enumerate(every.items(), 1):
+            print(f"{name}, {number} of {len(every)} ...", file=sys.stderr, flush=True)
             path = self.out / f"{name}.png"
             write_whole(path, draw())
             print(path)
 
 
-def _scientific(mantissa: float, exponent: int) -> str:
-    """mantissa 2^exponent in decimal, whatever its size."""
-    if mantissa == 0:
-        return "0"
-    if -1000 < exponent < 1000:
-        return f"{math.ldexp(mantissa, exponent):.6e}"
-    with mpmath.workdps(30 + exponent.bit_length()):
-        logarithm = mpmath.log10(mpmath.ldexp(abs(mantissa), exponent))
-        power = int(mpmath.floor(logarithm))
-        sign = "-" if mantissa < 0 else ""
-        return f"{sign}{float(mpmath.mpf(10) ** (logarithm - power)):.6f}e{power:+03d}"
-
-
-def _print_degrees(d: int, spectra: tuple[DegreeSpectrum, DegreeSpectrum]) -> None:
-    print(f"{'degree':>6}  {'CK mu_k':>15} {'% of trace':>10}  {'NTK mu_k':>15} {'% of trace':>10}")
-    shares = [100 * s.variance / s.variance.sum() for s in spectra]
-    for k in range(d + 1):
-        cells = [
-            f"{_scientific(s.mantissa[k], int(s.exponent[k]) + s.shift):>15} {share[k]:10.4f}"
-            for s, share in zip(spectra, shares, strict=True)
-        ]
-        print(f"{k:6d}  " + "  ".join(cells))
-
-
-def _print_blocks(name: str, spectrum: Spectrum, top: int) -> None:
-    mean_degree = spectrum.mean_degree
-    print(f"{name}: {'eigenvalue':>13} {'copies':>6} {'mean degree':>11}")
-    for value, copies, degree in list(
-        zip(spectrum.eigenvalues, spectrum.multiplicity, mean_degree, strict=True)
-    )[:top]:
-        shown = _scientific(value, spectrum.exponent)
-        print(f"{'':{len(name) + 1}} {shown:>13} {copies:6d} {degree:11.4f}")
-    share = 100 * spectrum.variance / spectrum.variance.sum()
-    print(f"{name}: degree, average of E[chi_U K chi_U] over |U| = degree, % of trace")
-    for k, (mu, part) in enumerate(zip(spectrum.degree_averages, share, strict=True)):
-        print(f"{k:6d}  {_scientific(mu, spectrum.exponent):>13} {part:10.4f}")
-
-
-def _report(verdict: Verdict31) -> list[str]:
-    head = verdict.status if verdict.status != "undecided" else "is undecided"
-    lines = [f"Proposition 3.1 {head} for {verdict.architecture} on {{±1}}^{verdict.d}"]
-    if verdict.ck.proof:
-        lines.append(f"  proved; {verdict.ck.proof}")
-    for kernel in (verdict.ck, verdict.ntk):
-        lines += [f"  {kernel.kernel}", *(f"    {line}" for line in _parts(kernel, verdict.d))]
-    lines.append(f"tolerance {verdict.tolerance:g}, relative: {verdict.reason}")
-    return lines
-
-
-def _parts(kernel: KernelVerdict, d: int) -> list[str]:
-    def signs(index: int) -> str:
-        return "".join("-" if index >> (d - 1 - i) & 1 else "+" for i in range(d))
-
-    (x, y), (u, v) = kernel.spread_pairs
-    no = (
-        f"K differs by {kernel.spread:.3g} of max |K| between the pairs "
-        f"({signs(x)}, {signs(y)}) and ({signs(u)}, {signs(v)}) of equal <x, y>",
-        f"{kernel.off_diagonal:.3g} of the Frobenius norm is off the Walsh diagonal",
-        *(
-            f"{worst}{note} (by {worst.excess:.3g} of the largest)" if worst else ""
-            for worst, note in ((kernel.chain, ""), (kernel.degree, " (degrees)"))
-        ),
-    )
-    found = (kernel.spread, kernel.off_diagonal, kernel.chain_excess, kernel.degree_excess)
-    names = (
-        "function of <x, y>:      ",
-        "Walsh eigenfunctions:    ",
-        "order along chains:      ",
-        "order of degree averages: ",
-    )
-    lines = []
-    for name, status, why, value in zip(names, kernel.parts, no, found, strict=True):
-        said = {"yes": "yes", "no": f"NO, {why}"}.get(
-            status,
-            f"undecided: {value:.1g} found, and "
-            + (
-                f"K varies by {kernel.content:.1g} of its largest value"
-                if kernel.content
-                else "a bias or positions beyond what float64 can tell"
-            ),
-        )
-        lines.append(name + said)
-    return lines
-
-
-def _one_token_bias(kernel: KernelVerdict, d: int) -> str:
-    if not kernel.degree_averages:
-        return f"{kernel.kernel}: eigenvalues are not computed beyond d = {MAX_DIMENSION}"
-    return f"{kernel.kernel}: python -m theory spectrum --d {d} lists the eigenvalues by degree"
-
-
-def _progress() -> Callable[[str], None]:
-    """Say on standard error what is being done, once it has taken five seconds."""
-    begun = time.monotonic()
-    said = [begun]
-
-    def progress(text: str) -> None:
-        now = time.monotonic()
-        if now - begun > 5 and now - said[0] > 5:
-            said[0] = now
-            print(f"{text} ({now - begun:.0f} s)", file=sys.stderr, flush=True)
-
-    return progress
+def _say(case: str) -> None:
+    print(f"{case} ...", file=sys.stderr, flush=True)
 
 
 Command = (
@@ -309,8 +233,10 @@ Command = (
     | Annotated[ColumnsCommand, tyro.conf.subcommand("columns")]
     | Annotated[SoftmaxCommand, tyro.conf.subcommand("softmax")]
     | Annotated[CurvesCommand, tyro.conf.subcommand("curves")]
+    | Annotated[NoiseCommand, tyro.conf.subcommand("noise")]
     | Annotated[TableCommand, tyro.conf.subcommand("table")]
     | Annotated[FiguresCommand, tyro.conf.subcommand("figures")]
+    | Annotated[BenchmarkCommand, tyro.conf.subcommand("benchmark")]
 )
 
 

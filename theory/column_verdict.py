@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from .architecture import Architecture
 from .columns import Orbits, by_degree, compositions, flipped, forms, mean_kernel, rank
-from .propositions import TOLERANCE, KernelVerdict, Verdict31, Violation
+from .verdict import TIE, TOLERANCE, KernelVerdict, Verdict31, Violation, content, tiny
 
 
 def column_verdict(architecture: Architecture, orbits: Orbits) -> Verdict31:
@@ -19,17 +19,24 @@ def column_verdict(architecture: Architecture, orbits: Orbits) -> Verdict31:
     mean, deviation, square = mean_kernel(orbits)
     sets = np.array([math.comb(2 * p, k) for k in range(2 * p + 1)], float)
     verdicts = []
+    unseen = tiny(architecture)
     for kind, name in enumerate(("CK", "NTK")):
         mu = forms(mean[kind], p)
         averages = by_degree(mu, p) / sets
+        values = orbits.values[kind]
+        chain_excess, chain = _chain(mu, p)
+        degree_excess, degree = _degree(averages)
         verdicts.append(
             KernelVerdict(
                 name,
                 *_spread(orbits, kind),
                 float(np.sqrt(deviation[kind] / square[kind])),
-                _chain(mu, p),
-                _degree(averages),
+                chain,
+                degree,
                 tuple(float(v) for v in averages),
+                0.0 if unseen else content(values),
+                chain_excess,
+                degree_excess,
             )
         )
     return Verdict31(architecture, 2 * p, verdicts[0], verdicts[1])
@@ -90,27 +97,29 @@ _ADD = [(-1, 1, 0, 0), (-1, 0, 1, 0), (0, -1, 0, 1), (0, 0, -1, 1)]
 _STEPS = {tuple(np.add(a, b).tolist()) for a in _ADD for b in _ADD}
 
 
-def _chain(mu: Float64[np.ndarray, " n"], p: int) -> Violation | None:
+def _chain(mu: Float64[np.ndarray, " n"], p: int) -> tuple[float, Violation | None]:
+    """The largest rise over max |mu|, and the violation where it exceeds the tolerance."""
     types = np.array(compositions(p))
     scale = float(np.abs(mu).max())
-    worst, found = TOLERANCE * scale, None
+    worst, found = 0.0, None
     for step in sorted(_STEPS):
         above = types + step
         allowed = np.all(above >= 0, axis=1)
         below, above = types[allowed], above[allowed]
         if not len(below):
             continue
-        excess = mu[rank(*above[:, 1:].T)] - mu[rank(*below[:, 1:].T)]
+        excess = (mu[rank(*above[:, 1:].T)] - mu[rank(*below[:, 1:].T)]) / scale
         # Ties between sets are exact: the first in order is taken, whatever rounding says.
-        i = int(np.flatnonzero(excess >= excess.max() - TOLERANCE * scale)[0])
-        if excess[i] > worst + (TOLERANCE * scale if found else 0.0):
-            worst, found = float(excess[i]), (below[i], above[i])
-    if found is None:
-        return None
+        i = int(np.flatnonzero(excess >= excess.max() - TOLERANCE)[0])
+        if excess[i] > worst + (TOLERANCE if found else 0.0):
+            found = below[i], above[i]
+        worst = max(worst, float(excess.max()))
+    if found is None or worst <= TOLERANCE:
+        return worst, None
     values = [float(mu[rank(*t[1:])]) for t in found]
     values = [0.0 if abs(v) <= TOLERANCE * scale else v for v in values]
     sets = [_members(t, p) for t in found]
-    return Violation(sets[0], sets[1], *values, worst / scale)
+    return worst, Violation(sets[0], sets[1], *values, worst)
 
 
 def _members(c: np.ndarray, p: int) -> tuple[int, ...]:
@@ -119,11 +128,12 @@ def _members(c: np.ndarray, p: int) -> tuple[int, ...]:
     return tuple(int(i) + 1 for i in row1) + tuple(int(i) + 1 + p for i in row2)
 
 
-def _degree(averages: Float64[np.ndarray, " d+1"]) -> Violation | None:
+def _degree(averages: Float64[np.ndarray, " d+1"]) -> tuple[float, Violation | None]:
     scale = float(np.abs(averages).max())
-    excess = averages[2:] - averages[:-2]
-    k = int(np.argmax(excess))
-    if excess[k] <= TOLERANCE * scale:
-        return None
+    excess = (averages[2:] - averages[:-2]) / scale
+    worst = max(0.0, float(excess.max()))
+    if worst <= TOLERANCE:
+        return worst, None
+    k = int(np.flatnonzero(excess >= worst - TIE)[0])
     a, b = (0.0 if abs(v) <= TOLERANCE * scale else float(v) for v in averages[[k, k + 2]])
-    return Violation((k,), (k + 2,), a, b, (b - a) / scale)
+    return worst, Violation((k,), (k + 2,), a, b, (b - a) / scale)

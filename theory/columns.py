@@ -35,6 +35,7 @@ from .architecture import Architecture
 from .recursion import ck_ntk_of_grams
 
 MAX_ORBITS = 2**25  # d = 72; about 3 GiB for both kernels
+RATE = 5e5  # orbits in a second, on one core
 _CHUNK = 2**16
 _SIGN = np.array([1.0, -1.0])
 
@@ -45,16 +46,18 @@ def cost(d: int, tokens: int) -> int:
         raise ValueError(f"d must be a multiple of tokens >= 2, got d = {d}, tokens = {tokens}")
     patterns = 2 ** (2 * tokens - 1)
     orbits = math.comb(d // tokens + patterns - 1, patterns - 1)
-    size = f"{float(orbits):.3g} orbits of pairs ({orbits * 80 / 2**30:.3g} GiB)"
+    size = (
+        f"{float(orbits):.3g} orbits of pairs ({orbits * 80 / 2**30:.3g} GiB, about "
+        f"{orbits / RATE:.3g} s of work)"
+    )
     if tokens > 2:
         raise ValueError(
-            f"d = {d} with {tokens} tokens has {size}: blocks of columns are for 2 tokens; use "
-            "`spectrum` for small d, or a network without MLP and LayerNorm at any d"
+            f"d = {d} with {tokens} tokens has {size}: columns are counted for 2 tokens; `check` "
+            "and `spectrum` go to about d = 18, one layer of attention without MLP to any d"
         )
     if orbits > MAX_ORBITS:
         raise ValueError(
-            f"d = {d} with 2 tokens has {size}, about {orbits / 3e5:.0f} s of work; the limit is "
-            f"{MAX_ORBITS} orbits: take d <= 72"
+            f"d = {d} with 2 tokens has {size}; the limit is {MAX_ORBITS} orbits: take d <= 72"
         )
     return orbits
 

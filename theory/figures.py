@@ -1,98 +1,39 @@
-"""The figures of the theory; each function returns the bytes of a PNG."""
+"""The figures of the spectra; each function returns the bytes of a PNG."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
-from contextlib import contextmanager
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from jaxsens import boolean
 
 from .architecture import Architecture
 from .dot_product import dot_product_spectrum
-from .propositions import check_proposition_3_1, check_proposition_3_2
+from .drawing import COLOURS, KERNELS, by_degree, canvas, parity_legend, png
+from .propositions import check_proposition_3_1
 from .spectrum import architecture_forms, architecture_spectrum
 from .survivors import survivors
 
-KERNELS = ("CK", "NTK")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F")
 STACK = {"mlp": "relu", "bias": 0.1, "residual": True, "layer_norm": "pre"}
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-    "axes.titlesize": 9.5,
-    "figure.titlesize": 11,
-}
-
-
-@contextmanager
-def _canvas(rows: int, columns: int, size: tuple[float, float], **sharing: object):
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size, dpi=150)
-        FigureCanvasAgg(figure)
-        yield figure, figure.subplots(rows, columns, squeeze=False, **sharing)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _by_degree(axes: Axes, values: np.ndarray, colour: str, **options: object) -> None:
-    """Even degrees filled and joined, odd degrees open and joined; zeros are left out."""
-    for parity in (0, 1):
-        k = np.arange(parity, len(values), 2)
-        shown = values[k] > -np.inf
-        axes.plot(
-            k[shown],
-            values[k][shown],
-            "o-" if parity == 0 else "o--",
-            color=colour,
-            markerfacecolor=colour if parity == 0 else "white",
-            markersize=4,
-            linewidth=1,
-            **options,
-        )
-
-
-def _parity_legend(axes: Axes, colours: list[tuple[str, str]], **options: object) -> None:
-    handles = [Line2D([], [], color=c, marker="o", markersize=4, label=t) for t, c in colours]
-    grey = {"color": "0.3", "marker": "o", "markersize": 4}
-    handles += [
-        Line2D([], [], linestyle="-", label="even degree", **grey),
-        Line2D([], [], linestyle="--", markerfacecolor="white", label="odd degree", **grey),
-    ]
-    axes.legend(handles=handles, **options)
 
 
 def one_token() -> bytes:
     """Eigenvalues by degree at T = 1, across depth and across d (pre-LN residual blocks)."""
     depths, dimensions = (1, 2, 4, 8), (8, 32, 128, 1024)
-    with _canvas(2, 2, (8.6, 6.4), sharex="row") as (figure, axes):
+    with canvas(2, 2, (8.6, 6.4), sharex="row") as (figure, axes):
         for depth, colour in zip(depths, COLOURS, strict=False):
             spectra = dot_product_spectrum(Architecture(depth=depth, **STACK), 32)
             for column, spectrum in enumerate(spectra):
                 logs = (spectrum.log_eigenvalues - spectrum.log_eigenvalues[0]) / math.log(10)
-                _by_degree(axes[0, column], logs, colour)
+                by_degree(axes[0, column], logs, colour)
         for d, colour in zip(dimensions, COLOURS, strict=False):
             spectra = dot_product_spectrum(Architecture(depth=2, **STACK), d)
             for column, spectrum in enumerate(spectra):
                 logs = (spectrum.log_eigenvalues - spectrum.log_eigenvalues[0]) / math.log(10)
-                _by_degree(axes[1, column], logs[:17], colour)
+                by_degree(axes[1, column], logs[:17], colour)
         for column, name in enumerate(KERNELS):
             axes[0, column].set_title(f"{name}, d = 32, number of blocks varies")
             axes[1, column].set_title(f"{name}, 2 blocks, d varies")
@@ -100,7 +41,7 @@ def one_token() -> bytes:
             axes[0, column].set_xlabel("degree k")
         for row in axes:
             row[0].set_ylabel(r"$\log_{10}\ \mu_k / \mu_0$")
-        _parity_legend(
+        parity_legend(
             axes[0, 0],
             [
                 (f"{n} blocks" if n > 1 else "1 block", c)
@@ -109,14 +50,14 @@ def one_token() -> bytes:
             fontsize=7.5,
             loc="upper right",
         )
-        _parity_legend(
+        parity_legend(
             axes[1, 0],
             [(f"d = {d}", c) for d, c in zip(dimensions, COLOURS, strict=False)],
             fontsize=7.5,
             loc="lower left",
         )
         figure.suptitle("One token: eigenvalues fall along even and along odd degrees, always")
-        return _png(figure)
+        return png(figure)
 
 
 def several_tokens() -> bytes:
@@ -132,7 +73,7 @@ def several_tokens() -> bytes:
     )
     d, floor = 8, 1e-8
     sizes = boolean.set_sizes(d)
-    with _canvas(2, 4, (11.5, 5.6), sharex=True, sharey="row") as (figure, axes):
+    with canvas(2, 4, (11.5, 5.6), sharex=True, sharey="row") as (figure, axes):
         for column, (title, architecture) in enumerate(cases):
             spectra = architecture_spectrum(architecture, d)
             verdict = check_proposition_3_1(architecture, d)
@@ -145,7 +86,7 @@ def several_tokens() -> bytes:
                 low = [forms[sizes == k].min() for k in range(d + 1)]
                 high = [forms[sizes == k].max() for k in range(d + 1)]
                 panel.vlines(range(d + 1), low, high, color="0.75", linewidth=5)
-                _by_degree(panel, means, COLOURS[0])
+                by_degree(panel, means, COLOURS[0])
                 for k in range(d - 1):
                     if means[k + 2] > means[k] * (1 + 1e-9):
                         panel.plot([k, k + 2], means[[k, k + 2]], "-", color="#D00000", linewidth=2)
@@ -183,12 +124,12 @@ def several_tokens() -> bytes:
         figure.suptitle(
             r"Several tokens, d = 8: a trend stays, the order may fail (zeros drawn at $10^{-8}$)"
         )
-        return _png(figure)
+        return png(figure)
 
 
 def variance_by_degree() -> bytes:
     """Share of the trace E[f(x)²] by degree: across depth at T = 1, across T at d = 12."""
-    with _canvas(2, 2, (8.6, 6.0), sharey="row") as (figure, axes):
+    with canvas(2, 2, (8.6, 6.0), sharey="row") as (figure, axes):
         for depth, colour in zip((1, 2, 4, 8), COLOURS, strict=False):
             spectra = dot_product_spectrum(Architecture(depth=depth, **STACK), 64)
             for panel, spectrum in zip(axes[0], spectra, strict=True):
@@ -217,7 +158,7 @@ def variance_by_degree() -> bytes:
             row[0].set_ylabel("share of the trace")
             row[0].legend(fontsize=8)
         figure.suptitle("Fraction of variance by degree")
-        return _png(figure)
+        return png(figure)
 
 
 def rank_correlation() -> bytes:
@@ -229,7 +170,7 @@ def rank_correlation() -> bytes:
         ("mean pool, positions", {"positions": 1.0, "readout": "mean"}),
         ("flattened, 2 blocks", {"depth": 2}),
     )
-    with _canvas(2, 2, (8.6, 6.6), sharey="row") as (figure, axes):
+    with canvas(2, 2, (8.6, 6.6), sharey="row") as (figure, axes):
         places = range(len(choices))
         for (name, options), colour in zip(cases, COLOURS, strict=False):
             found = []
@@ -255,82 +196,14 @@ def rank_correlation() -> bytes:
         axes[0, 0].set_ylim(0, d / 2 + 0.4)
         axes[1, 0].set_ylabel("rank correlation of -log eigenvalue\nand degree, by variance")
         axes[1, 0].set_ylim(-0.1, 1.05)
-        _parity_legend(
+        parity_legend(
             axes[1, 0],
             [(n, c) for (n, _), c in zip(cases, COLOURS, strict=False)],
             fontsize=7.5,
             loc="lower left",
         )
         figure.suptitle("What survives where the order fails: variance leans to low degree")
-        return _png(figure)
-
-
-def proposition_3_2() -> bytes:
-    """Coverage on every function of four bits, and tightness for named functions."""
-    rho = 0.9
-    tables = 1 - 2 * (np.arange(2**16)[:, None] >> np.arange(16) & 1)
-    probability = (1 - boolean.noise_stability(tables, rho)) / 2
-    sensitivity = boolean.maximum_sensitivity(tables)
-    d = 9
-    named = {
-        "dictator": boolean.dictator(d),
-        "majority": boolean.majority(d),
-        "tribes of 3": boolean.tribes(d, 3),
-        "parity of 3": boolean.parity(d, range(3)),
-        "parity": boolean.parity(d),
-    }
-    correlations = np.linspace(0, 1, 101)[:-1]
-    with _canvas(1, 2, (8.6, 3.8)) as (figure, axes):
-        left, right = axes[0]
-        for s in range(5):
-            values, counts = np.unique(
-                np.round(probability[sensitivity == s], 12), return_counts=True
-            )
-            left.scatter(
-                np.full(len(values), s),
-                values,
-                s=4 + 12 * np.log10(counts + 1) ** 2,
-                color=COLOURS[0],
-                alpha=0.55,
-                linewidth=0,
-                zorder=2,
-            )
-            bound = (1 - rho**s**2) / 2
-            left.plot([s - 0.35, s + 0.35], [bound, bound], color="#D00000", linewidth=2, zorder=3)
-        within = np.mean(probability <= (1 - rho ** sensitivity.astype(float) ** 2) / 2 + 1e-14)
-        left.set_xlabel(r"maximum sensitivity $S_{\max}$")
-        left.set_ylabel(r"$\Pr[f(x) \neq f(x')]$")
-        left.set_title(
-            f"all 65,536 functions of 4 bits, $\\rho$ = {rho}:\n{within:.0%} under the bound"
-        )
-        left.legend(
-            handles=[
-                Line2D(
-                    [], [], color="#D00000", linewidth=2, label=r"bound $(1-\rho^{S_{\max}^2})/2$"
-                ),
-                Line2D(
-                    [],
-                    [],
-                    color=COLOURS[0],
-                    marker="o",
-                    linestyle="",
-                    alpha=0.6,
-                    label="functions (area grows with number)",
-                ),
-            ],
-            fontsize=7.5,
-            loc="upper left",
-        )
-        for (name, f), colour in zip(named.items(), COLOURS, strict=True):
-            tight = [check_proposition_3_2(f, float(r)).tightness for r in correlations]
-            right.plot(correlations, tight, color=colour, label=name)
-        right.set_xlabel(r"correlation $\rho$")
-        right.set_ylabel("probability / bound")
-        right.set_ylim(0, 1.05)
-        right.set_title(f"tightness, named functions of {d} bits")
-        right.legend(fontsize=8)
-        figure.suptitle("Proposition 3.2 holds everywhere and is tight for dictators")
-        return _png(figure)
+        return png(figure)
 
 
 FIGURES: dict[str, Callable[[], bytes]] = {
@@ -338,5 +211,4 @@ FIGURES: dict[str, Callable[[], bytes]] = {
     "theory_several_tokens": several_tokens,
     "theory_variance": variance_by_degree,
     "theory_rank_correlation": rank_correlation,
-    "theory_proposition_3_2": proposition_3_2,
 }

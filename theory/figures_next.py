@@ -15,7 +15,7 @@ from .column_verdict import column_verdict
 from .columns import evaluate
 from .cubic import cubic_spectrum
 from .dot_product import dot_product_spectrum
-from .figures import COLOURS, KERNELS, _by_degree, _canvas, _parity_legend, _png
+from .drawing import COLOURS, KERNELS, by_degree, canvas, parity_legend, png
 from .learning_curves import kernel_regression, modes_of, predicted_risk
 from .recursion import ck_ntk
 from .reports import spectra_for_curves
@@ -38,7 +38,7 @@ def softmax_bias() -> bytes:
         ("mean pool", {"readout": "mean"}),
     )
     d, tokens = 6, (1, 2, 3, 6)
-    with _canvas(2, 2, (9, 6.6), sharey="row") as (figure, axes):
+    with canvas(2, 2, (9, 6.6), sharey="row") as (figure, axes):
         for (_, options), colour in zip(cases, COLOURS, strict=False):
             found = []
             for t in tokens:
@@ -86,7 +86,7 @@ def softmax_bias() -> bytes:
             handles=handles, fontsize=7.5, loc="upper right", bbox_to_anchor=(1, 0.97), ncols=2
         )
         figure.suptitle("Softmax or linear attention: which is biased more to low degree")
-        return _png(figure)
+        return png(figure)
 
 
 def _softmax_by_degree(axes: np.ndarray) -> None:
@@ -95,7 +95,7 @@ def _softmax_by_degree(axes: np.ndarray) -> None:
     verdicts = softmax_verdicts(architecture, d, softmax_cube(architecture, d, draws=64))
     for column, (name, v) in enumerate(zip(KERNELS, verdicts, strict=True)):
         values, stderr = v.degree_averages
-        _by_degree(axes[column], np.log10(values / values[0]), COLOURS[0])
+        by_degree(axes[column], np.log10(values / values[0]), COLOURS[0])
         axes[column].errorbar(
             np.arange(d + 1),
             np.log10(values / values[0]),
@@ -105,13 +105,13 @@ def _softmax_by_degree(axes: np.ndarray) -> None:
             linewidth=1,
         )
         linear = v.linear_averages
-        _by_degree(axes[column], np.log10(linear / linear[0]), COLOURS[1])
+        by_degree(axes[column], np.log10(linear / linear[0]), COLOURS[1])
         axes[column].set_title(
             f"{name}, T = 4, flattened, positions, d = {d} (bars: 4 std. errors)"
         )
         axes[column].set_xlabel("degree k")
     axes[0].set_ylabel(r"$\log_{10}$ average of $\mu_U$, $|U| = k$, over $\mu_0$")
-    _parity_legend(axes[0], [("softmax", COLOURS[0]), ("linear", COLOURS[1])], fontsize=7.5)
+    parity_legend(axes[0], [("softmax", COLOURS[0]), ("linear", COLOURS[1])], fontsize=7.5)
 
 
 def large_d() -> bytes:
@@ -129,7 +129,7 @@ def large_d() -> bytes:
             (4, 8, 12, 20, 32),
         ),
     )
-    with _canvas(2, 2, (9.4, 7)) as (figure, axes):
+    with canvas(2, 2, (9.4, 7)) as (figure, axes):
         for (name, architecture, sizes), colour in zip(cases, COLOURS, strict=False):
             found = []
             for d in sizes:
@@ -192,7 +192,7 @@ def large_d() -> bytes:
             fontsize=8,
         )
         figure.suptitle("Several tokens as d grows: the three parts of Proposition 3.1")
-        return _png(figure)
+        return png(figure)
 
 
 def _scatter(axis: Axes, spectrum) -> None:
@@ -211,7 +211,7 @@ def _scatter(axis: Axes, spectrum) -> None:
 
 def learning_curves() -> bytes:
     """Predicted learning curves, kernel regression, and trained networks."""
-    with _canvas(2, 2, (9.4, 7)) as (figure, axes):
+    with canvas(2, 2, (9.4, 7)) as (figure, axes):
         grid = np.logspace(0, 11, 120)
         for d, line in ((256, "--"), (4096, "-")):
             modes = modes_of(dot_product_spectrum(Architecture(**MLP), d)[1], 3)
@@ -241,7 +241,7 @@ def learning_curves() -> bytes:
             loc="upper right",
         )
         figure.suptitle("Learning curves by degree of the target, from the spectrum (lines)")
-        return _png(figure)
+        return png(figure)
 
 
 def _curves(axis: Axes, modes, grid: np.ndarray, line: str, degrees=range(4)) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from jaxsens import boolean
 
@@ -56,6 +56,20 @@ class AverageSensitivityVerdict(NoiseVerdict):
     average_sensitivity: float
 
 
+def maximum_sensitivity_bound(
+    sensitivity: Int64[np.ndarray, "*shape"], rho: float
+) -> Float64[np.ndarray, "*shape"]:
+    """(1 - rho^(S_max²)) / 2, Proposition 3.2."""
+    return (1 - rho ** np.square(np.asarray(sensitivity, np.float64))) / 2
+
+
+def average_sensitivity_bound(
+    sensitivity: Float64[np.ndarray, "*shape"], rho: float
+) -> Float64[np.ndarray, "*shape"]:
+    """(1 - rho^S) / 2, by Jensen."""
+    return (1 - rho ** np.asarray(sensitivity, np.float64)) / 2
+
+
 def check_proposition_3_2(f: Int64[np.ndarray, " N"], rho: float) -> Verdict32:
     """Check Pr[f(x) != f(x')] = (1 - Q_rho) / 2 against (1 - rho^(S_max²)) / 2, exactly.
 
@@ -68,7 +82,7 @@ def check_proposition_3_2(f: Int64[np.ndarray, " N"], rho: float) -> Verdict32:
     return Verdict32(
         float(rho),
         probability,
-        (1 - float(rho) ** sensitivity**2) / 2,
+        float(maximum_sensitivity_bound(sensitivity, float(rho))),
         sensitivity,
         int(boolean.degree(f)),
     )
@@ -87,7 +101,7 @@ def check_average_sensitivity_bound(
     return AverageSensitivityVerdict(
         float(rho),
         probability,
-        (1 - float(rho) ** sensitivity) / 2,
+        float(average_sensitivity_bound(sensitivity, float(rho))),
         sensitivity,
     )
 

@@ -21,7 +21,7 @@ Proposition 3.2 and the bound by average sensitivity are in `theory.noise_bounds
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -34,134 +34,10 @@ from .noise_bounds import (
     check_average_sensitivity_bound as check_average_sensitivity_bound,
 )
 from .noise_bounds import check_proposition_3_2 as check_proposition_3_2
+from .order import averages, chain_excess, chain_violation, degree_excess, degree_violation
 from .spectrum import architecture_rows, quadratic_forms
 from .symmetry import Rows
-
-# Relative to the largest value of K (spread, off-diagonal share) or to mu_0's scale (order).
-TOLERANCE = 1e-10
-RESOLUTION = 1e-12
-REASON = (
-    "float64 values of K carry at most 1e-12 of the largest (rounding through the layers, and the "
-    "square-root singularity of the ReLU derivative is snapped), averages over the cube less; "
-    "what lies between 1e-12 and the tolerance is undecided, and so is what is unproved where all "
-    "of K but its mean is below 1e-6"
-)
-TIE = 1e-9  # values this close, relative to the largest, count as equal
-CONTENT = 1e-6  # of max |K|: where K varies by less, 1e-12 is no longer small against what varies
-
-
-@dataclass(frozen=True)
-class Violation:
-    """mu of the larger set exceeds mu of the smaller one: by how much, relative to max mu.
-
-    Values of mu within the tolerance of 0 are given as 0.
-    """
-
-    smaller: tuple[int, ...]
-    larger: tuple[int, ...]
-    mu_smaller: float
-    mu_larger: float
-    excess: float
-
-    def __str__(self) -> str:
-        u, v = (("{" + ", ".join(map(str, s)) + "}") for s in (self.smaller, self.larger))
-        return f"mu_{u} = {self.mu_smaller:.6g} < mu_{v} = {self.mu_larger:.6g}"
-
-
-@dataclass(frozen=True)
-class KernelVerdict:
-    """The three parts of Proposition 3.1 for one kernel.
-
-    `spread`: largest difference of K(x, y) within a value of <x, y>, relative to max |K|, at
-    `spread_pairs` = ((x, y), (x', y')) as indices of the cube. `off_diagonal`: share of the
-    Frobenius norm of K off the diagonal in the Walsh basis. `chain`, `degree`: the worst violation
-    of the order along chains U, U + {i, j} and of the averages by degree (sets are then the
-    degrees, as 1-tuples); None where there is none. Coordinates count from 1, as in the paper.
-    """
-
-    kernel: str
-    spread: float
-    spread_pairs: tuple[tuple[int, int], tuple[int, int]]
-    off_diagonal: float
-    chain: Violation | None
-    degree: Violation | None
-    degree_averages: tuple[float, ...]
-    content: float = 1.0
-    chain_excess: float = 0.0
-    degree_excess: float = 0.0
-    proof: str | None = None
-
-    def _status(self, deviation: float, violated: bool | None = None) -> str:
-        if self.proof:
-            return "yes"
-        if deviation > TOLERANCE if violated is None else violated:
-            return "no"
-        decided = deviation <= RESOLUTION and self.content >= CONTENT
-        return "yes" if decided else "undecided"
-
-    @property
-    def parts(self) -> tuple[str, str, str, str]:
-        """yes, no or undecided: K = Psi(<x, y>), Walsh-diagonal, order along chains, of averages.
-
-        "no" is a violation above the tolerance; "yes" is proved (`proof`) or holds to 1e-12 where
-        K varies enough to tell; anything else is undecided. `content` is max |K - mean K| / max
-        |K|, 0 also where a bias or positions are too small to be seen.
-        """
-        return (
-            self._status(self.spread),
-            self._status(self.off_diagonal),
-            self._status(self.chain_excess, self.chain is not None),
-            self._status(self.degree_excess, self.degree is not None),
-        )
-
-    @property
-    def function_of_dot_product(self) -> bool:
-        """Part 1: K = Psi(<x, y>)."""
-        return self.parts[0] == "yes"
-
-    @property
-    def walsh_diagonal(self) -> bool:
-        """Part 2: every chi_U is an eigenfunction."""
-        return self.parts[1] == "yes"
-
-    @property
-    def ordered(self) -> bool:
-        """Part 3: mu_U >= mu_{U + {i, j}} along every chain."""
-        return self.parts[2] == "yes"
-
-    @property
-    def status(self) -> str:
-        """All three parts: yes, no or undecided."""
-        three = self.parts[:3]
-        return "no" if "no" in three else "undecided" if "undecided" in three else "yes"
-
-    @property
-    def holds(self) -> bool:
-        """All three parts."""
-        return self.function_of_dot_product and self.walsh_diagonal and self.ordered
-
-
-@dataclass(frozen=True)
-class Verdict31:
-    """Proposition 3.1 for one architecture on {±1}^d, with the tolerance and its reason."""
-
-    architecture: Architecture
-    d: int
-    ck: KernelVerdict
-    ntk: KernelVerdict
-    tolerance: float = TOLERANCE
-    reason: str = REASON
-
-    @property
-    def status(self) -> str:
-        """Every part for both kernels: holds, does not hold, undecided."""
-        both = {self.ck.status, self.ntk.status}
-        return "does not hold" if "no" in both else "undecided" if "undecided" in both else "holds"
-
-    @property
-    def holds(self) -> bool:
-        """Every part for both kernels."""
-        return self.ck.holds and self.ntk.holds
+from .verdict import KernelVerdict, Verdict31, content, tiny
 
 
 def check_proposition_3_1(
@@ -182,9 +58,7 @@ def verdict_of_rows(architecture: Architecture, d: int, rows: Rows) -> Verdict31
     forms = quadratic_forms(rows)
     off = _off_diagonal(rows)
     proof = proof_of_3_1(architecture, d)
-    unseen = any(
-        0 < std < (1e3 * RESOLUTION) ** 0.5 for std in (architecture.bias, architecture.positions)
-    )
+    unseen = tiny(architecture)
     ck, ntk = (
         KernelVerdict(
             name,
@@ -192,10 +66,10 @@ def verdict_of_rows(architecture: Architecture, d: int, rows: Rows) -> Verdict31
             float(off[kind]),
             None if proof else chain_violation(forms[kind], d),
             None if proof else degree_violation(forms[kind], d),
-            tuple(float(v) for v in _averages(forms[kind], d)),
-            0.0 if unseen else _content(rows, kind),
-            _chain_excess(forms[kind], d)[0],
-            _degree_excess(forms[kind], d),
+            tuple(float(v) for v in averages(forms[kind], d)),
+            0.0 if unseen else content(rows.stored[:, kind]),
+            chain_excess(forms[kind], d)[0],
+            degree_excess(forms[kind], d),
             proof,
         )
         for kind, name in enumerate(("CK", "NTK"))
@@ -247,17 +121,6 @@ def check_one_token(architecture: Architecture, d: int) -> Verdict31:
     return Verdict31(architecture, d, ck, ntk)
 
 
-def _content(rows: Rows, kind: int) -> float:
-    values = rows.stored[:, kind]
-    top = float(np.abs(values).max())
-    return float(np.abs(values - values.mean()).max()) / top if top else 0.0
-
-
-def _averages(forms: Float64[np.ndarray, " N"], d: int) -> Float64[np.ndarray, " d+1"]:
-    sizes = boolean.set_sizes(d)
-    return np.bincount(sizes, forms) / np.bincount(sizes)
-
-
 def _spread(rows: Rows, kind: int) -> tuple[float, tuple[tuple[int, int], tuple[int, int]]]:
     """Largest max - min of K over pairs at one Hamming distance, and where.
 
@@ -266,9 +129,7 @@ def _spread(rows: Rows, kind: int) -> tuple[float, tuple[tuple[int, int], tuple[
     d = rows.symmetry.d
     index = np.arange(2**d)
     sizes = boolean.set_sizes(d)
-    values = np.stack(
-        [row[kind][index ^ x] for row, x in zip(rows.stored, rows.owners, strict=True)]
-    )
+    values = np.stack([row[kind] for row in rows.centred()])
     best, where = -1.0, ((0, 0), (0, 0))
     for k in range(d + 1):
         members = index[sizes == k]
@@ -284,75 +145,9 @@ def _spread(rows: Rows, kind: int) -> tuple[float, tuple[tuple[int, int], tuple[
 def _off_diagonal(rows: Rows) -> Float64[np.ndarray, " kinds"]:
     # K is Walsh-diagonal when K(x, x z) does not depend on x; the deviation from the mean over x,
     # not a difference of norms, so that nothing cancels.
-    mean = sum(rows.centred()) / len(rows.moves)
-    squares = deviations = np.zeros(rows.stored.shape[1])
-    for row in rows.centred():
-        squares = squares + np.sum(row**2, axis=-1)
-        deviations = deviations + np.sum((row - mean) ** 2, axis=-1)
+    mean = rows.mean()
+    squares = deviations = np.zeros(len(mean))
+    for row, count in zip(rows.centred(), rows.counts, strict=True):
+        squares = squares + count * np.sum(row**2, axis=-1)
+        deviations = deviations + count * np.sum((row - mean) ** 2, axis=-1)
     return np.sqrt(deviations / squares)
-
-
-def _members(index: int, d: int) -> tuple[int, ...]:
-    return tuple(i + 1 for i in range(d) if index >> (d - 1 - i) & 1)
-
-
-def chain_violation(forms: Float64[np.ndarray, " N"], d: int) -> Violation | None:
-    """Worst mu_{U + {i, j}} - mu_U > 0 over all U and i, j outside U; None within tolerance.
-
-    Of several that are equal up to rounding, the first: the smallest U, then the smallest i, j.
-    """
-    excess, where = _chain_excess(forms, d)
-    if excess <= TOLERANCE or where is None:
-        return None
-    u, v = where
-    scale = float(np.abs(forms).max())
-    return _violation(_members(u, d), _members(v, d), forms[u], forms[v], scale)
-
-
-def _chain_excess(forms: Float64[np.ndarray, " N"], d: int) -> tuple[float, tuple[int, int] | None]:
-    """The largest rise along a chain, relative to max |mu|, and the first place where it is."""
-    sets = np.arange(2**d)
-    scale = float(np.abs(forms).max())
-    worst, best, where = 0.0, (0, (), ()), None
-    for i in range(d):
-        for j in range(i + 1, d):
-            pair = 1 << i | 1 << j
-            below = sets[(sets & pair) == 0]
-            excess = (forms[below | pair] - forms[below]) / scale
-            top = float(excess.max())
-            if top < worst - TIE:
-                continue
-            ties = [(int(u), int(u | pair)) for u in below[excess >= top - TIE]]
-            at = min(ties, key=lambda t: _rank(t, d))
-            if top > worst + TIE or where is None or _rank(at, d) < best:
-                best, where = _rank(at, d), at
-            worst = max(worst, top)
-    return worst, where
-
-
-def _rank(pair: tuple[int, int], d: int) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    u, v = (_members(s, d) for s in pair)
-    return len(u), u, v
-
-
-def degree_violation(forms: Float64[np.ndarray, " N"], d: int) -> Violation | None:
-    """Worst increase from degree k to k + 2 of the averages over |U| = k; None within tolerance."""
-    means = _averages(forms, d)
-    scale = float(np.abs(means).max())
-    if _degree_excess(forms, d) <= TOLERANCE:
-        return None
-    excess = (means[2:] - means[:-2]) / scale
-    k = int(np.argmax(excess >= excess.max() - TIE))
-    return _violation((k,), (k + 2,), means[k], means[k + 2], scale)
-
-
-def _degree_excess(forms: Float64[np.ndarray, " N"], d: int) -> float:
-    means = _averages(forms, d)
-    return float(max(0.0, (means[2:] - means[:-2]).max() / np.abs(means).max())) if d > 1 else 0.0
-
-
-def _violation(
-    smaller: tuple[int, ...], larger: tuple[int, ...], mu: float, nu: float, scale: float
-) -> Violation:
-    mu, nu = (0.0 if abs(v) <= TOLERANCE * scale else float(v) for v in (mu, nu))
-    return Violation(smaller, larger, mu, nu, (nu - mu) / scale)

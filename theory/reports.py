@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from .architecture import Architecture
 from .column_blocks import ColumnSpectrum, column_spectrum, orbit_spectra
 from .column_verdict import column_verdict, undecided_from
-from .columns import cost, evaluate
+from .columns import RATE, cost, evaluate
 from .cubic import CubicSpectrum, cubic_spectrum
 from .dot_product import DegreeSpectrum, dot_product_spectrum
 from .learning_curves import Modes, modes_of, predicted_risk, samples_to_learn
-from .propositions import Verdict31
 from .spectrum import Spectrum, architecture_spectrum
+from .verdict_report import verdict_lines
 
 _DENSE = 14  # bits up to which `curves` takes the blocks of `theory.spectrum`
 
@@ -25,9 +25,7 @@ def is_cubic(a: Architecture) -> bool:
     return a.attention == "linear" and a.mlp == "none" and a.depth == 1 and a.layer_norm == "none"
 
 
-def columns_report(
-    a: Architecture, d: int, top: int, verdict_lines: Callable[[Verdict31], list[str]]
-) -> list[str]:
+def columns_report(a: Architecture, d: int, top: int) -> list[str]:
     """The proposition and the spectrum for several tokens at large d."""
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
@@ -38,7 +36,7 @@ def columns_report(
             lines += _cubic_lines(name, spectrum, top)
         return lines
     orbits = cost(d, a.tokens)
-    print(f"{orbits} orbits of pairs, about {orbits / 5e5:.0f} s ...", file=sys.stderr, flush=True)
+    print(f"{orbits} orbits of pairs, about {orbits / RATE:.0f} s ...", file=sys.stderr, flush=True)
     values = evaluate(a, d)
     verdict = column_verdict(a, values)
     lines = verdict_lines(verdict)

@@ -39,13 +39,13 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float64, Shaped
 from scipy.special import ndtri, softmax
-from scipy.stats import qmc
 
 from .activations import ACTIVATIONS
 from .architecture import Architecture
 
 MAX_TOKENS = 8
 MAX_ROWS = 2**12  # inputs x tokens: T x T kernels of all pairs take 128 MiB
+_TIE = 1e-6  # pivots and weights this close, relative, count as equal
 _CHUNK = 2**22  # numbers in the largest intermediate of a batch of draws
 
 
@@ -139,19 +139,32 @@ def _readout(architecture: Architecture, k: np.ndarray) -> Float64[np.ndarray, "
 
 
 def factor(gram: Float64[np.ndarray, "N N"]) -> Float64[np.ndarray, "N D"]:
-    """phi with phi phi^T = gram, D its rank: Cholesky with diagonal pivots."""
+    """phi with phi phi^T = gram, D its rank: Cholesky with diagonal pivots.
+
+    Of pivots that are equal up to rounding the first is taken, so that machines agree.
+    """
     rest = np.diag(gram).copy()
     limit = 1e-12 * rest.max()
     out = np.zeros((len(gram), 0))
     while len(out) > out.shape[1] and rest.max() > limit:
-        i = int(np.argmax(rest))
+        i = int(np.flatnonzero(rest >= (1 - _TIE) * rest.max())[0])
         column = (gram[:, i] - out @ out[i]) / np.sqrt(rest[i])
         out = np.column_stack([out, column])
         rest = rest - column**2
     return out
 
 
+def _heaviest_first(weights: Float64[np.ndarray, " D"]) -> np.ndarray:
+    """Order of falling weight; those equal up to rounding stay in their order."""
+    order = np.argsort(-weights, kind="stable")
+    gaps = weights[order[:-1]] - weights[order[1:]] > _TIE * weights.max()
+    group = np.concatenate([[0], np.cumsum(gaps)])
+    return order[np.lexsort((order, group))]
+
+
 def _normals(draws: int, dimension: int, seed: list[int]) -> Float64[np.ndarray, "draws D"]:
+    from scipy.stats import qmc  # a second to import
+
     if dimension > qmc.Sobol.MAXDIM:
         raise ValueError(
             f"these tokens span {int(dimension**0.5)} dimensions and a head {dimension}, more than "
@@ -170,8 +183,7 @@ def _attention(draws: int, seed: list[int], diagonal: bool, state: _State) -> _S
     phi = factor(gram)
     dimension = phi.shape[1]
     # The heaviest directions first: the first coordinates of a Sobol point are its best.
-    order = np.argsort(-np.sum(phi**2, axis=0), kind="stable")
-    phi = phi[:, order]
+    phi = phi[:, _heaviest_first(np.sum(phi**2, axis=0))]
     normals = _normals(draws, dimension**2, seed)
     importance = np.add.outer(np.arange(dimension), np.arange(dimension)).ravel()
     normals = normals[:, np.argsort(np.argsort(importance, kind="stable"), kind="stable")]

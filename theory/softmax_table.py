@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .architecture import Architecture
+from .digits import steady
 from .softmax_verdict import SoftmaxVerdict, softmax_cube, softmax_verdicts
 
 CASES: tuple[tuple[str, Architecture, int], ...] = (
@@ -39,7 +40,7 @@ def softmax_table(progress: Callable[[str], None] = lambda _: None) -> str:
         cubes = softmax_cube(architecture, d, draws=DRAWS)
         for v in softmax_verdicts(architecture, d, cubes):
             cells = [name, label(architecture), str(d), v.kernel, *parts(v)]
-            degrees = f"{v.trace_weighted_degree} / {v.linear_degree:.3g}"
+            degrees = f"{v.trace_weighted_degree} / {steady(v.linear_degree, 3)}"
             out.append("| " + " | ".join([*cells, degrees, v.bias]) + " |\n")
     return "".join(out)
 

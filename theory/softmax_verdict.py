@@ -25,10 +25,11 @@ from jaxtyping import Float64
 from jaxsens.boolean import set_sizes
 
 from .architecture import Architecture
-from .propositions import TOLERANCE
+from .digits import steady
 from .softmax import softmax_ck_ntk
 from .spectrum import architecture_forms, walsh_eigenvalues
 from .symmetry import permute, points
+from .verdict import TOLERANCE
 
 SIGMAS = 4.0
 MAX_D = 9
@@ -50,7 +51,8 @@ class Estimate:
         return "no" if self.value > SIGMAS * self.stderr else "undecided"
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} ± {self.stderr:.1g}"
+        noise = self.stderr if self.stderr > TOLERANCE * abs(self.value) else 0.0
+        return f"{steady(self.value, 3)} ± {steady(noise, 1)}"
 
 
 def _estimate(samples: np.ndarray) -> Estimate:

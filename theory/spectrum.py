@@ -37,6 +37,7 @@ from jaxtyping import Bool, Float64, Int64
 from jaxsens.boolean import set_sizes, walsh_hadamard
 
 from .architecture import Architecture
+from .progress import Tell, silent
 from .symmetry import (
     Kernel,
     Rows,
@@ -105,9 +106,7 @@ def architecture_spectrum(architecture: Architecture, d: int) -> tuple[Spectrum,
     return spectra_of_rows(architecture, architecture_rows(architecture, d))
 
 
-def architecture_rows(
-    architecture: Architecture, d: int, progress: Callable[[str], None] = lambda _: None
-) -> Rows:
+def architecture_rows(architecture: Architecture, d: int, progress: Tell = silent) -> Rows:
     """The rows of both kernels that verdicts and spectra are made of; ValueError as there."""
     architecture.check(d)
     kernel = kernel_of(architecture)
@@ -117,11 +116,10 @@ def architecture_rows(
 
 
 def spectra_of_rows(
-    architecture: Architecture, rows: Rows, progress: Callable[[str], None] = lambda _: None
+    architecture: Architecture, rows: Rows, progress: Tell = silent
 ) -> tuple[Spectrum, Spectrum]:
     """`architecture_spectrum` from rows at hand."""
-    progress(f"diagonalising blocks of size {len(rows.moves)}")
-    spectra = _spectra(rows)
+    spectra = _spectra(rows, progress)
     ck, ntk = (
         replace(spectrum, exponent=exponent)
         for spectrum, exponent in zip(spectra, exponents_of(architecture), strict=True)
@@ -144,12 +142,22 @@ def cube_spectrum(kernel: Kernel, d: int, tokens: int) -> tuple[Spectrum, ...]:
     return _spectra(kernel_rows(kernel, symmetry))
 
 
-def _spectra(rows: Rows) -> tuple[Spectrum, ...]:
-    blocks, types, counts = symmetry_blocks(rows)
+def _spectra(rows: Rows, progress: Tell = silent) -> tuple[Spectrum, ...]:
+    blocks, types, counts = symmetry_blocks(rows, progress)
     forms = quadratic_forms(rows)
+    kinds, size = blocks.shape[1:3]
+    task = f"{len(types)} blocks of {size} rows of each kernel"
+
+    def tell(kind: int) -> Callable[[int], None]:
+        def told(done: int) -> None:
+            share = (kind * len(types) + done) / (kinds * len(types))
+            progress(f"block {done + 1} of kernel {kind + 1}", share, task)
+
+        return told
+
     return tuple(
-        _spectrum(rows.symmetry, blocks[:, kind], types, counts, forms[kind])
-        for kind in range(blocks.shape[1])
+        _spectrum(rows.symmetry, blocks[:, kind], types, counts, forms[kind], tell(kind))
+        for kind in range(kinds)
     )
 
 
@@ -175,15 +183,11 @@ def walsh_eigenvalues(row: Float64[np.ndarray, "... N"]) -> Float64[np.ndarray, 
 
 def quadratic_forms(rows: Rows) -> Float64[np.ndarray, "kinds N"]:
     """mu_U = E_{x,y}[chi_U(x) K(x, y) chi_U(y)]: the transform of z -> E_x[K(x, x z)]."""
-    centred = rows.centred()
-    total = next(centred).copy()
-    for row in centred:
-        total += row
-    return walsh_eigenvalues(total / len(rows.moves))
+    return walsh_eigenvalues(rows.mean())
 
 
 def symmetry_blocks(
-    rows: Rows,
+    rows: Rows, progress: Tell = silent
 ) -> tuple[Float64[np.ndarray, "types kinds M M"], Int64[np.ndarray, " types"], np.ndarray]:
     """B_alpha / 2^d for one alpha of each type, these alphas, and how many share the type."""
     symmetry = rows.symmetry
@@ -193,6 +197,7 @@ def symmetry_blocks(
     points = representatives[:, None] ^ span(list(symmetry.flips))[None, :]
     blocks = np.empty((len(alphas), rows.stored.shape[1], *[len(representatives)] * 2))
     for a in range(len(representatives)):
+        progress(f"row {a + 1}", a / len(representatives), f"{len(points)} rows of the blocks")
         values = rows.read(a, points)
         if symmetry.flips:
             # The transform divides by 2^r; the flips already found are counted, not averaged.
@@ -244,10 +249,12 @@ def _spectrum(
     alphas: Int64[np.ndarray, " types"],
     counts: Int64[np.ndarray, " types"],
     forms: Float64[np.ndarray, " N"],
+    tell: Callable[[int], None],
 ) -> Spectrum:
     d = symmetry.d
     values, weights = [], []
-    for alpha, block in zip(alphas, blocks, strict=True):
+    for number, (alpha, block) in enumerate(zip(alphas, blocks, strict=True)):
+        tell(number)
         eigenvalues, vectors = np.linalg.eigh(block)
         size = len(block)
         coefficients = walsh_eigenvalues(vectors.T) * np.sqrt(size) if size > 1 else vectors

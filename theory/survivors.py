@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.stats import rankdata
 
 from .architecture import Architecture
 from .spectrum import Spectrum, architecture_spectrum
@@ -41,7 +40,7 @@ def survivors(spectrum: Spectrum, cut: float = 0.0) -> Survivors:
         keep = chosen & large
         copies = spectrum.multiplicity[keep]
         ranks = [
-            rankdata(np.repeat(values, copies))
+            _ranks(np.repeat(values, copies))
             for values in (
                 _spaces(-np.log(spectrum.eigenvalues[keep])),
                 np.round(spectrum.mean_degree[keep], 9),
@@ -52,6 +51,12 @@ def survivors(spectrum: Spectrum, cut: float = 0.0) -> Survivors:
     variance = spectrum.variance
     degree = float(np.dot(np.arange(spectrum.d + 1), variance) / variance.sum())
     return Survivors(degree, (weighted[0], weighted[1]), (plain[0], plain[1]))
+
+
+def _ranks(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Ranks from 1, their mean for ties (scipy.stats takes a second to import)."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 def _spaces(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

@@ -19,8 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from .architecture import Architecture
+from .progress import Tell, silent
 from .recursion import scaled_ck_ntk
 
 # A tuple of kernel matrices (n, m) for points (n, d) and (m, d).
@@ -28,6 +31,7 @@ Kernel = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
 
 TOLERANCE = 1e-10  # of the largest entry: float64 rounding through ten layers stays under 1e-12
 MAX_DIMENSION = 22  # a row of the kernel, its points and its transform: 2 GiB
+MAX_BYTES = 2**33  # of rows
 _SAMPLES = 64
 _CHUNK = 2**16
 
@@ -191,17 +195,45 @@ class Rows:
         owner, sigma, shift = self.moves[a]
         return self.stored[owner][:, permute(index, sigma) ^ shift]
 
+    @property
+    def counts(self) -> Int64[np.ndarray, " classes"]:
+        """How many representatives each stored row stands for."""
+        return np.bincount([owner for owner, _, _ in self.moves], minlength=len(self.owners))
+
     def centred(self) -> Iterator[Float64[np.ndarray, "kinds N"]]:
-        """For every representative x, K(x, x z) as a function of z."""
+        """For the owner x of every stored row, K(x, x z) as a function of z."""
         index = np.arange(2**self.symmetry.d)
-        for a, x in enumerate(self.symmetry.representatives):
-            yield self.read(a, index ^ x)
+        for row, x in zip(self.stored, self.owners, strict=True):
+            yield row[:, index ^ x]
+
+    def mean(self) -> Float64[np.ndarray, "kinds N"]:
+        """z -> E_x[K(x, x z)].
+
+        K(g x, g x z) = K(x, x g^-1 z) for a permutation g, so the mean over the inputs that a
+        stored row stands for is that row's mean over the orbit of z: the same at all of it.
+        """
+        labels = self._orbits()
+        sizes = np.bincount(labels)
+        total = np.zeros((self.stored.shape[1], len(sizes)))
+        for row, count in zip(self.centred(), self.counts, strict=True):
+            total += count * np.stack([np.bincount(labels, values) for values in row])
+        return (total / (sizes * len(self.moves)))[:, labels]
+
+    def _orbits(self) -> Int64[np.ndarray, " N"]:
+        index = np.arange(2**self.symmetry.d)
+        images = [permute(index, g) for g in self.symmetry.permutations]
+        if not images:
+            return index
+        edges = np.tile(index, len(images)), np.concatenate(images)
+        graph = coo_array((np.ones(len(edges[0]), np.int8), edges), (len(index), len(index)))
+        return connected_components(graph, directed=False)[1]
 
 
-def kernel_rows(
-    kernel: Kernel, symmetry: Symmetry, progress: Callable[[str], None] = lambda _: None
-) -> Rows:
-    """Evaluate one row per class of points, 2^d kernel values; `progress` is told which."""
+def kernel_rows(kernel: Kernel, symmetry: Symmetry, progress: Tell = silent) -> Rows:
+    """Evaluate one row per class of points, 2^d kernel values; `progress` is told which.
+
+    Raises ValueError where the rows would not fit in memory.
+    """
     d = symmetry.d
     representatives = symmetry.representatives
     position = {int(x): a for a, x in enumerate(representatives)}
@@ -227,12 +259,21 @@ def kernel_rows(
                     s = np.array([image[a] ^ move[a]])
                     moves[b] = (owner, composed, int(permute(s, composed)[0]) ^ shift)
                     queue.append(b)
+    task = f"{len(owners)} rows of 2^{d} values of each kernel"
+    size = 16 * len(owners) * 2**d
+    if size > MAX_BYTES:
+        raise ValueError(f"{task} would take {size / 2**30:.0f} GiB: lower d")
     stored = []
+    starts = range(0, 2**d, _CHUNK)
     for number, x in enumerate(owners):
-        progress(f"row {number + 1} of {len(owners)}, {2**d} values each")
-        here = points(np.array([x]), d)
-        starts = range(0, 2**d, _CHUNK)
-        ys = (points(np.arange(i, min(i + _CHUNK, 2**d)), d) for i in starts)
-        parts = [np.stack(kernel(here, y))[:, 0] for y in ys]
+        here, parts = points(np.array([x]), d), []
+        for part, i in enumerate(starts):
+            progress(
+                f"row {number + 1} of {len(owners)}",
+                (number * len(starts) + part) / (len(owners) * len(starts)),
+                task,
+            )
+            there = points(np.arange(i, min(i + _CHUNK, 2**d)), d)
+            parts.append(np.stack(kernel(here, there))[:, 0])
         stored.append(np.concatenate(parts, axis=-1))
     return Rows(symmetry, np.stack(stored), np.array(owners), tuple(moves))

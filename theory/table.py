@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .architecture import Architecture
-from .propositions import KernelVerdict, check_proposition_3_1
+from .digits import decimals, steady
+from .propositions import check_proposition_3_1
 from .survivors import architecture_survivors
+from .verdict import KernelVerdict
 
 _RAW = {"embedding": False}
 
@@ -59,18 +61,18 @@ def domain_of_validity(progress: Callable[[str], None] = lambda _: None) -> str:
         survived = architecture_survivors(architecture, d)
         for kernel, rest in zip((verdict.ck, verdict.ntk), survived, strict=True):
             even, odd = (
-                "-" if value != value else f"{value:.2f}" for value in rest.variance_correlation
+                "-" if value != value else decimals(value, 2) for value in rest.variance_correlation
             )
             cells = [name, str(architecture), str(d), kernel.kernel, *_parts(kernel)]
-            cells.append(f"{rest.trace_weighted_degree:.2f}")
+            cells.append(decimals(rest.trace_weighted_degree, 2))
             out.append("| " + " | ".join([*cells, f"{even} / {odd}"]) + " |\n")
     return "".join(out)
 
 
 def _parts(kernel: KernelVerdict) -> list[str]:
     no = (
-        f"spread {_digits(kernel.spread)}",
-        f"{_digits(kernel.off_diagonal)} off the diagonal",
+        f"spread {steady(kernel.spread, 2)}",
+        f"{steady(kernel.off_diagonal, 2)} off the diagonal",
         str(kernel.chain),
         str(kernel.degree),
     )
@@ -78,8 +80,3 @@ def _parts(kernel: KernelVerdict) -> list[str]:
         f"no, {why}" if status == "no" else status
         for status, why in zip(kernel.parts, no, strict=True)
     ]
-
-
-def _digits(value: float) -> str:
-    # Rounded twice, so that 0.125 give or take a rounding error is the same on every machine.
-    return f"{float(f'{value:.9g}'):.2g}"

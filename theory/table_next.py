@@ -9,6 +9,7 @@ from .architecture import Architecture
 from .column_verdict import column_verdict, undecided_from
 from .columns import by_degree, evaluate, forms, mean_kernel
 from .cubic import cubic_spectrum
+from .digits import steady
 from .learning_curves import modes_of, samples_to_learn
 from .reports import is_cubic, spectra_for_curves
 
@@ -54,11 +55,11 @@ def _column_rows(architecture: Architecture, d: int) -> list[list[str]]:
         even, odd = ("-" if k is None else str(k) for k in undecided_from(kernel))
         rows.append(
             [
-                f"{kernel.spread:.2g}",
-                f"{kernel.off_diagonal:.2g}",
-                f"{kernel.chain.excess:.2g}" if kernel.chain else "none",
+                steady(kernel.spread, 2),
+                steady(kernel.off_diagonal, 2),
+                steady(kernel.chain.excess, 2) if kernel.chain else "none",
                 f"{even} / {odd}",
-                f"{sum(k * v for k, v in enumerate(variance)) / variance.sum():.3g}",
+                steady(sum(k * v for k, v in enumerate(variance)) / variance.sum(), 3),
             ]
         )
     return rows
@@ -72,10 +73,10 @@ def _cubic_rows(architecture: Architecture, d: int) -> list[list[str]]:
         rows.append(
             [
                 "-",
-                f"{spectrum.off_diagonal:.2g}",
-                "none" if chain is None else f"{chain[2]:.2g}",
+                steady(spectrum.off_diagonal, 2),
+                "none" if chain is None else steady(chain[2], 2),
                 "- / -",
-                f"{sum(k * v for k, v in enumerate(variance)) / variance.sum():.3g}",
+                steady(sum(k * v for k, v in enumerate(variance)) / variance.sum(), 3),
             ]
         )
     return rows
@@ -93,7 +94,7 @@ def curves_table(progress: Callable[[str], None] = lambda _: None) -> str:
             spectra = spectra_for_curves(architecture, d)
             for name, spectrum in zip(("CK", "NTK"), spectra, strict=True):
                 cells = [
-                    "never" if n == math.inf else f"{n:.2g}"
+                    "never" if n == math.inf else steady(n, 2)
                     for n in samples_to_learn(modes_of(spectrum, 3))
                 ]
                 out.append(f"| {architecture} | {d} | {name} | " + " | ".join(cells) + " |\n")

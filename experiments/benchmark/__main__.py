@@ -4,8 +4,9 @@ from typing import Any
 
 import tyro
 
-from experiments.benchmark import corruptions, grokking, length, models, sensitivity, theory
+from experiments.benchmark import corruptions, grokking, length, models, sensitivity
 from experiments.run import cli
+from theory import benchmark as theory
 
 BENCHMARKS = {
     "corruptions": corruptions,

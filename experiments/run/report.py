@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from command.files import write_whole
+from command.tables import table as table
 from experiments.run.curve import Lines as Lines
 from experiments.run.curve import curve as curve
 
@@ -28,16 +29,6 @@ def pooled(values: Sequence[float], stderrs: Sequence[float]) -> tuple[float, fl
     """
     spread = np.var(values, ddof=1) / len(values) if len(values) > 1 else 0.0
     return float(np.mean(values)), float(np.sqrt(np.mean(np.square(stderrs)) + spread))
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A plain table with aligned columns."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
 
 
 def differences(result: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:

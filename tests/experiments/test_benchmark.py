@@ -27,6 +27,7 @@ def command(*args):
         (("models", "--arch", "vit", "lstm"), "--arch must be among vit, vit-simple, "),
         (("models", "--batch-size", "0"), "--batch-size must be at least 1, got 0"),
         (("corruptions", "--images", "0"), "--images must be at least 1, got 0"),
+        (("theory", "--d", "1"), "--d must lie between 2 and 4096, got 1"),
     ],
 )
 def test_errors_are_one_line(args, fragment):

@@ -9,7 +9,7 @@ from theory import softmax_table, table, table_next
 from theory.__main__ import main
 from theory.architecture import Architecture
 from theory.dot_product import dot_product_spectrum
-from theory.figures import proposition_3_2
+from theory.figures_noise import proposition_3_2
 
 
 def test_one_token_holds(capsys):
@@ -117,6 +117,9 @@ def test_a_figure_is_a_small_png():
         ("softmax --draws 3", "power of two"),
         ("curves --d 20 --tokens 4", "go to d = 14, got 20"),
         ("curves --samples 0", "positive and finite"),
+        ("noise --draws 0", "draws must be at least 1, got 0"),
+        ("noise --rho -1", r"rho in \[0, 1\], got -1"),
+        ("benchmark --d 1", "between 2 and 4096, got 1"),
         ("nonsense", "nonsense"),
         ("figures --out pyproject.toml", "must be a folder"),
         ("table --out pyproject.toml/table.md", "pyproject.toml"),

@@ -10,8 +10,9 @@ from jaxsens import boolean
 from theory import exact
 from theory.architecture import Architecture
 from theory.dot_product import dot_product_spectrum, ehrenfest, mixing_terms
+from theory.power_series import truncated_product
 from theory.recursion import ck_ntk
-from theory.series import Taylor, propagate, taylor, truncated_product
+from theory.series import Taylor, propagate, taylor
 
 MLP2 = Architecture(attention="none", mlp="relu", depth=2, embedding=False)
 MLP4 = Architecture(attention="none", mlp="relu", depth=4, embedding=False)

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 
 from jaxsens import boolean
 from theory.architecture import Architecture
+from theory.order import chain_violation, degree_violation
 from theory.propositions import (
-    chain_violation,
     check_average_sensitivity_bound,
     check_proposition_3_1,
     check_proposition_3_2,
-    degree_violation,
 )
 from theory.recursion import ck_ntk
 from theory.spectrum import architecture_spectrum
-from theory.survivors import _correlation, architecture_survivors, survivors
+from theory.survivors import _correlation, _ranks, architecture_survivors, survivors
 
 RAW = {"embedding": False}
 
@@ -173,6 +173,7 @@ def test_survivors():
     # Weights that are counts repeat an eigenvector; a cut leaves the small ones out.
     rng = np.random.default_rng(0)
     a, b, counts = rng.normal(size=20), rng.normal(size=20), rng.integers(1, 5, 20)
+    np.testing.assert_array_equal(_ranks(counts.astype(float)), rankdata(counts))
     repeated = np.corrcoef(np.repeat(a, counts), np.repeat(b, counts))[0, 1]
     assert _correlation(a, b, counts.astype(float)) == pytest.approx(repeated)
     flat, _ = architecture_spectrum(Architecture(tokens=4, mlp="relu", bias=0.1), 8)

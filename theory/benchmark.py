@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.run.cli import UserError
-from experiments.run.report import table
-from theory.architecture import Architecture
+from command.line import UserError
+from command.tables import table
+
+from .architecture import Architecture
 
 NETWORKS = {
     "2-layer ReLU MLP": Architecture(attention="none", mlp="relu", depth=2),
@@ -36,7 +37,7 @@ class Config:
 def main(config: Config) -> None:
     """Compute, compare, print a table."""
     try:
-        from theory.dot_product import MAX_DIMENSION
+        from .dot_product import MAX_DIMENSION
     except ModuleNotFoundError as error:
         raise UserError(f"{error}; run: pip install -e . --group theory") from None
     d = 64 if config.smoke else config.d
@@ -51,8 +52,8 @@ def main(config: Config) -> None:
 def _network(name: str, network: Architecture, d: int) -> list[tuple[str, ...]]:
     import mpmath
 
-    from theory import dot_product, exact
-    from theory.series import taylor
+    from . import dot_product, exact
+    from .series import taylor
 
     begun = time.perf_counter()
     witnesses = exact.exact_eigenvalues(network, d)
@@ -107,7 +108,7 @@ def _accuracy(found: list[Any], witness: list[Any]) -> tuple[str, str]:
     """How many degrees are right, and the worst relative error; a zero must be exactly zero."""
     import mpmath
 
-    from theory.exact import GUARD_BITS
+    from .exact import GUARD_BITS
 
     scale = max(abs(value) for value in witness)
     errors = []

@@ -1,0 +1,47 @@
+"""What long commands say on standard error: what it will take, and how far they are."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+PATIENCE = 5.0  # seconds that need no explanation
+Tell = Callable[[str, float, str], None]  # what is being done, the share done, of which task
+
+
+def silent(text: str, done: float, task: str) -> None:
+    """Say nothing."""
+
+
+class Progress:
+    """Called with what is being done and the share of it that is done.
+
+    As soon as a first share is done, the time that the rest takes is known: where that is more
+    than a few seconds it is said at once, and from then on every few seconds.
+    """
+
+    def __init__(self) -> None:
+        self._begun = self._said = time.monotonic()
+        self._task, self._task_begun, self._announced = "", self._begun, False
+
+    def __call__(self, text: str, done: float, task: str) -> None:
+        """`text` says what is being done of the `task`."""
+        now = time.monotonic()
+        if task != self._task:
+            self._task, self._task_begun, self._announced = task, now, False
+        left = (now - self._task_begun) * (1 / done - 1) if done else 0.0
+        if not self._announced and left > PATIENCE:
+            self._announced = True
+            self._print(f"{task}: about {_duration(left)}", now)
+        elif now - self._begun > PATIENCE and now - self._said > PATIENCE:
+            rest = f", {_duration(left)} left" if done else ""
+            self._print(f"{text} ({now - self._begun:.0f} s{rest})", now)
+
+    def _print(self, line: str, now: float) -> None:
+        self._said = now
+        print(line, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
