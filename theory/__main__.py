@@ -210,12 +210,13 @@ class FiguresCommand:
 
     def run(self) -> None:
         """Draw each figure into memory, then write it whole."""
-        from . import figures, figures_next, figures_noise
+        from . import figures, figures_curves, figures_next, figures_noise
 
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"out must be a folder, got the file {self.out}")
         self.out.mkdir(parents=True, exist_ok=True)
-        every = figures.FIGURES | figures_noise.FIGURES | figures_next.FIGURES
+        every = figures.FIGURES | figures_noise.FIGURES
+        every |= figures_next.FIGURES | figures_curves.FIGURES
         for number, (name, draw) in enumerate(every.items(), 1):
             print(f"{name}, {number} of {len(every)} ...", file=sys.stderr, flush=True)
             path = self.out / f"{name}.png"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from .architecture import Architecture
 from .column_verdict import column_verdict, undecided_from
-from .columns import by_degree, evaluate, forms, mean_kernel
+from .columns import evaluate
 from .cubic import cubic_spectrum
 from .digits import steady
 from .learning_curves import modes_of, samples_to_learn
+from .propositions import check_proposition_3_1
 from .reports import is_cubic, spectra_for_curves
+from .verdict import Verdict31
 
 LARGE: tuple[tuple[Architecture, tuple[int, ...]], ...] = (
     (Architecture(tokens=2, mlp="relu"), (12, 32)),
@@ -20,6 +24,7 @@ LARGE: tuple[tuple[Architecture, tuple[int, ...]], ...] = (
         Architecture(tokens=2, mlp="relu", positions=1.0, residual=True, layer_norm="pre"),
         (12, 32),
     ),
+    (Architecture(tokens=3, mlp="relu"), (12, 15)),
     (Architecture(tokens=3, embedding=False), (66, 3000)),
     (Architecture(tokens=3, positions=1.0), (66, 3000)),
 )
@@ -40,18 +45,27 @@ def large_d_table(progress: Callable[[str], None] = lambda _: None) -> str:
     for architecture, sizes in LARGE:
         for d in sizes:
             progress(f"{architecture}, d = {d}")
-            rows = _cubic_rows if is_cubic(architecture) else _column_rows
+            rows = _column_rows if architecture.tokens == 2 else _dense_rows
+            rows = _cubic_rows if is_cubic(architecture) else rows
             for name, cells in zip(("CK", "NTK"), rows(architecture, d), strict=True):
                 out.append(f"| {architecture} | {d} | {name} | " + " | ".join(cells) + " |\n")
     return "".join(out)
 
 
 def _column_rows(architecture: Architecture, d: int) -> list[list[str]]:
-    orbits = evaluate(architecture, d)
-    verdict = column_verdict(architecture, orbits)
+    return _verdict_rows(column_verdict(architecture, evaluate(architecture, d)))
+
+
+def _dense_rows(architecture: Architecture, d: int) -> list[list[str]]:
+    return _verdict_rows(check_proposition_3_1(architecture, d))
+
+
+def _verdict_rows(verdict: Verdict31) -> list[list[str]]:
+    degrees = np.arange(verdict.d + 1)
+    sets = np.array([float(math.comb(verdict.d, k)) for k in degrees.tolist()])
     rows = []
-    for kernel, mean in zip((verdict.ck, verdict.ntk), mean_kernel(orbits)[0], strict=True):
-        variance = by_degree(forms(mean, orbits.p), orbits.p)
+    for kernel in (verdict.ck, verdict.ntk):
+        variance = sets * kernel.degree_averages
         even, odd = ("-" if k is None else str(k) for k in undecided_from(kernel))
         rows.append(
             [
@@ -59,7 +73,7 @@ def _column_rows(architecture: Architecture, d: int) -> list[list[str]]:
                 steady(kernel.off_diagonal, 2),
                 steady(kernel.chain.excess, 2) if kernel.chain else "none",
                 f"{even} / {odd}",
-                steady(sum(k * v for k, v in enumerate(variance)) / variance.sum(), 3),
+                steady(float(degrees @ variance / variance.sum()), 3),
             ]
         )
     return rows
