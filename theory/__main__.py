@@ -179,6 +179,10 @@ class TableCommand:
 
         from .noise_table import exact_table
 
+        if self.out is not None and self.out.is_dir():
+            raise ValueError(f"out must be a file, got the folder {self.out}")
+        if self.out is not None and self.out.parent.exists() and not self.out.parent.is_dir():
+            raise ValueError(f"out must lie in a folder, got the file {self.out.parent}")
         tables = (domain_of_validity, exact_table, softmax_table, large_d_table, curves_table)
         text = "\n".join(table(_say) for table in tables)
         if self.out is None:

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from theory import softmax_table, table, table_next
+from theory import figures_noise, softmax_table, table, table_next
 from theory.__main__ import main
 from theory.architecture import Architecture
 from theory.dot_product import dot_product_spectrum
-from theory.figures_noise import proposition_3_2
+from theory.network_functions import mlp
 
 
 def test_one_token_holds(capsys):
@@ -56,12 +56,12 @@ def test_table(tmp_path, monkeypatch, capsys):
     main(["table", "--out", str(tmp_path / "table.md")])
     lines = (tmp_path / "table.md").read_text().splitlines()
     split = lines.index("")
-    # Then softmax attention, large d, and samples to learn, of one network each.
+    # Then noise bounds; softmax attention, large d, and samples to learn, of one network each.
     rest = "\n".join(lines[split + 1 :]).split("\n\n")
-    assert [len(part.splitlines()) for part in rest] == [4, 4, 4]
+    assert [len(part.splitlines()) for part in rest] == [8, 4, 4, 4]
     for part in rest:
         assert len({line.count("|") for line in part.splitlines()}) == 1
-    assert "| 66 | CK | - | 0.0" in rest[1]
+    assert "| 66 | CK | - | 0.0" in rest[2]
     lines = lines[:split]
     assert len(lines) == 2 + 2 * len(names)
     assert lines[2].count("| yes |") == 2
@@ -94,8 +94,12 @@ def test_curves(capsys):
     assert falling[0] > falling[1] > 0
 
 
-def test_a_figure_is_a_small_png():
-    content = proposition_3_2()
+def test_a_figure_is_a_small_png(monkeypatch):
+    # The networks of tests/theory/test_noise.py, which are compiled once.
+    monkeypatch.setattr(figures_noise, "FAMILIES", {"MLP": mlp(figures_noise.BITS, width=8)})
+    monkeypatch.setattr(figures_noise, "DRAWS", 2)
+    monkeypatch.setattr(figures_noise, "SEEDS", 2)
+    content = figures_noise.proposition_3_2()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
     assert len(content) < 300_000
 
