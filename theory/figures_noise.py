@@ -111,7 +111,7 @@ def _networks(axis: Axes) -> None:
     axis.set_ylabel(r"$\Pr[f(x) \neq f(x')]$")
     axis.set_ylim(-0.02, 0.52)
     axis.set_title(rf"finite networks on {BITS} bits, $\rho$ = {RHO}" + "\n(line: bound by $S$)")
-    axis.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(0.02, 0.6), ncols=2)
+    axis.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(0.02, 0.43), ncols=2)
 
 
 def _gap(axis: Axes, noise: Noise, colour: str) -> None:

@@ -21,7 +21,7 @@ FAMILY = mlp(BITS, width=8)
 
 @pytest.fixture(scope="module")
 def drawn():
-    return random_functions(FAMILY, draws=SEEDS)
+    return random_functions(FAMILY, draws=SEEDS, seed=3)  # neither is constant
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_networks_functions_against_enumeration(drawn, trained):
 
 def test_a_random_function_is_the_sign_of_its_network(drawn):
     assert not np.array_equal(*drawn)
-    rngs = nnx.Rngs(params=jax.random.split(jax.random.key(0), SEEDS)[1])
+    rngs = nnx.Rngs(params=jax.random.split(jax.random.key(3), SEEDS)[1])
     network = Network(FAMILY.architecture, BITS, 8, rngs=rngs)
     outputs = np.asarray(network(boolean.cube(BITS)))
     assert np.array_equal(np.where(outputs > 0, 1, -1), drawn[1])
