@@ -68,7 +68,7 @@ def _report(config: Config) -> None:
         raise UserError(f"there is no {keep.RECORDS}; name run directories")
     out = config.out or (Path() if config.runs else keep.ROOT / "docs")
     told = rows.rows(found)
-    write_whole(out / "report.html", html.page(told, keep.FIGURES).encode())
+    write_whole(out / "report.html", html.page(told).encode())
     write_whole(out / "report.md", markdown.page(told).encode())
     for kept in found:
         if kept.trouble:

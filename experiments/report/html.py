@@ -47,7 +47,7 @@ figcaption { color: var(--soft); font-size: .85rem; }
 """
 
 
-def page(rows: Sequence[Row], figures: Path) -> str:
+def page(rows: Sequence[Row]) -> str:
     """The whole page; the figures of the records are inside it."""
     parts = [
         "<!doctype html>",
@@ -62,7 +62,7 @@ def page(rows: Sequence[Row], figures: Path) -> str:
         "<code>experiments/paper.py</code>.</p>",
         _counts(rows),
     ]
-    pictures = _pictures(rows, figures)
+    pictures = _pictures(rows)
     current = None
     for paper, place, mine in words.sections(rows):
         if paper != current:
@@ -73,9 +73,9 @@ def page(rows: Sequence[Row], figures: Path) -> str:
     if pictures:
         parts.append("<h2>Figures</h2>")
         parts += [
-            f'<figure id="{_id(name)}"><img src="{source}" alt="{escape(name)}" loading="lazy">'
-            f"<figcaption>{escape(name)}</figcaption></figure>"
-            for name, source in pictures.items()
+            f'<figure id="{_id(path)}"><img src="{source}" alt="" loading="lazy">'
+            f"<figcaption>{escape(words.figure(path))}</figcaption></figure>"
+            for path, source in pictures.items()
         ]
     return "\n".join([*parts, "</body></html>", ""])
 
@@ -86,14 +86,14 @@ def _counts(rows: Sequence[Row]) -> str:
     return f'<ul class="counts">{"".join(items)}</ul>'
 
 
-def _pictures(rows: Sequence[Row], figures: Path) -> dict[str, str]:
-    """The figures of every record that is shown, by name."""
-    names = dict.fromkeys(name for row in rows if row.record for name in row.record.figures)
-    found = {name: inlined(figures / name) for name in names}
-    return {name: source for name, source in found.items() if source is not None}
+def _pictures(rows: Sequence[Row]) -> dict[Path, str]:
+    """The figures of every record that is shown."""
+    paths = dict.fromkeys(path for row in rows if row.record for path in row.record.figures)
+    found = {path: inlined(path) for path in paths}
+    return {path: source for path, source in found.items() if source is not None}
 
 
-def _table(place: str, rows: Sequence[Row], pictures: dict[str, str]) -> str:
+def _table(place: str, rows: Sequence[Row], pictures: dict[Path, str]) -> str:
     classes = ("what", "paper", "here", "verdict", "run")
     columns = "".join(f'<col class="{one}">' for one in classes)
     head = "".join(f'<th scope="col">{escape(one)}</th>' for one in words.HEADER)
@@ -105,11 +105,11 @@ def _table(place: str, rows: Sequence[Row], pictures: dict[str, str]) -> str:
     )
 
 
-def _row(row: Row, pictures: dict[str, str]) -> str:
+def _row(row: Row, pictures: dict[Path, str]) -> str:
     about = [_two(*words.run(row))]
     if row.record is not None:
-        names = [name for name in row.record.figures if name in pictures]
-        links = [f'<a href="#{_id(name)}">{escape(Path(name).stem)}</a>' for name in names]
+        paths = [path for path in row.record.figures if path in pictures]
+        links = [f'<a href="#{_id(path)}">{escape(words.figure(path))}</a>' for path in paths]
         figures = f", figure {', '.join(links)}" if links else ""
         about.append(f"<small>record {escape(row.record.name)}{figures}</small>")
     if row.command:
@@ -140,5 +140,5 @@ def _bold(text: str) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(text))
 
 
-def _id(name: str) -> str:
-    return "figure-" + re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower())
+def _id(path: Path) -> str:
+    return "figure-" + re.sub(r"[^a-z0-9]+", "-", words.figure(path).lower())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.report import words
+from experiments.report import keep, words
 from experiments.report.rows import Row
 from experiments.run.evidence import RULE
 
@@ -42,8 +42,10 @@ def table(rows: Sequence[Row]) -> str:
                 f"**{row.verdict}**",
                 two(*words.run(row)),
                 ", ".join(
-                    f"[{i + 1}]({FIGURES}/{name})"
-                    for i, name in enumerate(row.record.figures if row.record else ())
+                    f"[{i + 1}]({FIGURES}/{path.name})"
+                    if path.parent == keep.FIGURES
+                    else f"`{words.figure(path)}`"
+                    for i, path in enumerate(row.record.figures if row.record else ())
                 ),
                 f"`{row.command.replace('|', ' ')}`" if row.command else "",
             )

@@ -8,6 +8,7 @@ from typing import Any
 from command.line import UserError
 from experiments.paper import CLAIMS, Claim
 from experiments.report import commands, stated
+from experiments.report.keep import FIGURES
 from experiments.run.evidence import NOT_RUN, UNUSABLE, Evidence, verdict
 from experiments.run.record import RunRecord
 from experiments.run.reports import REPORTS, report_of
@@ -27,7 +28,7 @@ class Kept:
     hardware: str = ""
     size: str = ""
     note: str = ""
-    figures: tuple[str, ...] = ()
+    figures: tuple[Path, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     trouble: str = ""
 
@@ -114,7 +115,7 @@ def _kept(directory: Path) -> Kept:
         hardware=hardware(meta or result),
         size=size(config, result, lines),
         note="; ".join(filter(None, notes)),
-        figures=figures(meta, directory.name),
+        figures=figures(meta, directory),
         evidence=tuple(evidence),
     )
 
@@ -151,13 +152,15 @@ def hardware(about: dict[str, Any]) -> str:
     return ", ".join(said)
 
 
-def figures(meta: dict[str, Any], name: str) -> tuple[str, ...]:
-    """Names of the pictures of a record, in figures/."""
+def figures(meta: dict[str, Any], directory: Path) -> tuple[Path, ...]:
+    """The pictures of a record: its own, or those in figures/ that it names."""
+    own = sorted(directory.glob(f"*{PICTURE}"))
+    if own:
+        return tuple(own)
     named = meta.get("figures")
-    told = named if isinstance(named, list) else [f"{name}{PICTURE}"]
-    return tuple(
-        one for one in told if isinstance(one, str) and one.endswith(PICTURE) and "/" not in one
-    )
+    told = named if isinstance(named, list) else [f"{directory.name}{PICTURE}"]
+    names = [one for one in told if isinstance(one, str) and one.endswith(PICTURE)]
+    return tuple(FIGURES / one for one in names if Path(one).name == one)
 
 
 def read_all(folder: Path) -> list[Kept]:

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from experiments.report.keep import FIGURES
 from experiments.report.rows import Row
 from experiments.run.evidence import (
     AGREES,
@@ -73,6 +75,11 @@ def number(value: float | str, stderr: float | None = None) -> str:
     if stderr is None:
         return text.rstrip("0").rstrip(".") if "." in text else text
     return f"{text} ± {stderr:,.{digits}f}"
+
+
+def figure(path: Path) -> str:
+    """What a picture is called: by its run too, where it is not among the committed ones."""
+    return path.stem if path.parent == FIGURES else f"{path.parent.name}/{path.stem}"
 
 
 def paper(row: Row) -> str:

@@ -1,5 +1,7 @@
 """The report: a row for every claim, whatever the records are; one page that needs nothing else."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -8,12 +10,14 @@ import sys
 from collections import Counter
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from PIL import Image
 from witnesses.commands import execute
 
 from experiments import paper
 from experiments.report import __main__ as report
-from experiments.report import commands, html, keep, markdown, rows, stated
+from experiments.report import commands, html, keep, markdown, pictures, rows, stated
 from experiments.run.evidence import AGREES, DISAGREES, NOT_RUN, UNUSABLE
 from experiments.run.record import RunRecord
 from experiments.run.reports import report_of
@@ -52,7 +56,7 @@ def test_without_records_every_claim_is_a_row_that_says_so():
     told = found()
     assert [row.claim for row in told] == list(paper.CLAIMS)
     assert {row.verdict for row in told} == {NOT_RUN}
-    for text in (markdown.page(told), html.page(told, keep.FIGURES)):
+    for text in (markdown.page(told), html.page(told)):
         assert text.count(NOT_RUN) >= len(paper.CLAIMS)
 
 
@@ -60,13 +64,14 @@ def test_what_a_record_says_is_judged_and_shown(place):
     told = {row.claim: row for row in found(place) if row.evidence is not None}
     assert [row.verdict for row in told.values()] == [DISAGREES, AGREES, AGREES]
     row = told[paper.claim("Fig. 4", "ConvMixer", "sensitivity")]
-    assert (row.size, row.command, row.record.figures) == ("one seed", "python -m x", ("a.png",))
+    assert (row.size, row.command) == ("one seed", "python -m x")
+    assert row.record.figures == (keep.FIGURES / "a.png",)
     assert row.record.note == "from a <text>"
     shown = markdown.page(list(told.values()))
     assert (
         "| 0.0829 | 0.0770 ± 0.0100 | **agrees** | one seed<br>1,000 images &#124; &#60;b>" in shown
     )
-    page = html.page(list(told.values()), keep.FIGURES)
+    page = html.page(list(told.values()))
     assert "0.0770 ± 0.0100" in page
     assert "<small>1,000 images | &lt;b&gt;; from a &lt;text&gt;</small>" in page
     assert "rises &amp; rises" in page
@@ -110,7 +115,7 @@ def test_a_record_that_is_not_whole_is_a_row_that_says_so(tmp_path, place, files
     assert str(tmp_path) not in told[-1].record.trouble
     assert sum(row.evidence is not None for row in told) == 3  # the other one's
     assert "unusable record" in markdown.page(told)
-    assert "unusable record" in html.page(told, keep.FIGURES)
+    assert "unusable record" in html.page(told)
 
 
 def test_an_unfinished_run_says_how_far_it_is(tmp_path):
@@ -142,7 +147,20 @@ def checked(text):
     return seen
 
 
-def test_the_page_is_well_formed_and_needs_nothing_else(tmp_path, capsys):
+def test_pictures_are_inside_the_page_and_small(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 1500, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    start, content = pictures.inlined(tmp_path / "a.png").split(",")
+    assert start == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as shown:
+        assert (shown.format, shown.size) == ("PNG", (1000, 133))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    assert pictures.inlined(tmp_path / "b.png") is None
+    assert pictures.inlined(tmp_path / "c.png") is None
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(html, "inlined", lambda path: "data:image/png;base64,A")
     assert execute(report, "--out", tmp_path) == 0
     text = (tmp_path / "report.html").read_text()
     tags = checked(text)
@@ -169,7 +187,7 @@ def test_committed_records_are_whole_and_tell_no_machine():
         text = "".join(path.read_text() for path in files)
         assert not re.search(r"""["' =]/(?:work|root|home|tmp|usr)/""", text), kept.name
         for figure in kept.figures:
-            assert (keep.FIGURES / figure).is_file(), (kept.name, figure)
+            assert figure.is_file(), (kept.name, figure)
 
 
 def test_claims_name_their_command():
@@ -180,14 +198,15 @@ def test_claims_name_their_command():
     )
 
 
-def test_the_command_reads_runs_without_jax_or_training(place, tmp_path):
+def test_the_command_reads_runs_without_jax_or_training(tmp_path):
     code = (
         "import sys; sys.argv = ['report', *sys.argv[1:]];"
-        "from experiments.report.__main__ import *; main(Config(out=Path(sys.argv[1])));"
+        "from experiments.report.__main__ import *;"
+        "main(Config(runs=(Path(sys.argv[1]),), out=Path(sys.argv[2])));"
         "print({'jax', 'jaxsens', 'jaxsens.training', 'matplotlib'} & set(sys.modules))"
     )
     shown = subprocess.run(
-        [sys.executable, "-c", code, tmp_path],
+        [sys.executable, "-c", code, keep.RECORDS / "synthetic", tmp_path],
         cwd=keep.ROOT,
         capture_output=True,
         text=True,
