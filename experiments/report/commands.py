@@ -14,6 +14,13 @@ COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("python -m experiments.imagenet", ("ImageNet",)),
     ("python -m experiments.grokking --seeds 5", ("(a + b) mod 113",)),
 )
+PLACES = {  # of paper A
+    "Tables 1, 3": "python -m experiments.synthetic",
+    "Fig. 3, 12": "python -m experiments.synthetic",
+    "Fig. 9, 20, 21": "python -m experiments.robustness",
+    "Table 2": "python -m experiments.flatness",
+    "Section 3": "python -m theory check",
+}
 LENGTH = {  # of paper B, by place
     "Fig. 1": "scaling",
     "Fig. 1, 5-8": "scaling",
@@ -29,10 +36,13 @@ def command(claim: Claim) -> str:
     """Empty where no single command does."""
     if claim.place == "A.6":
         return f"python -m experiments.sparse_parity --setting {claim.setting}"
-    if claim.place in ("Tables 1, 3", "Fig. 3, 12"):
-        return "python -m experiments.synthetic"
-    if claim.paper == "B" and claim.place in LENGTH:
-        return f"python -m experiments.length {LENGTH[claim.place]}"
+    if claim.paper == "B":
+        part = LENGTH.get(claim.place)
+        return f"python -m experiments.length {part}" if part else ""
+    if claim.place in PLACES:
+        return PLACES[claim.place]
+    if claim.place == "Section 7" and claim.model == "ViT-small":
+        return "python -m experiments.robustness"
     for text, starts in COMMANDS:
         if any(start in claim.setting for start in starts):
             return text

@@ -1,6 +1,7 @@
 """The report: a row for every claim, whatever the records are; one page that needs nothing else."""
 
 import base64
+import importlib.util
 import io
 import json
 import re
@@ -191,6 +192,9 @@ def test_committed_records_are_whole_and_tell_no_machine():
 
 
 def test_claims_name_their_command():
+    for name in {commands.command(claim).split()[2] for claim in paper.CLAIMS
+                 if commands.command(claim)}:  # fmt: skip
+        assert importlib.util.find_spec(name) is not None
     said = Counter(bool(commands.command(claim)) for claim in paper.CLAIMS if claim.paper == "A")
     assert said[True] > 60
     assert commands.command(paper.claim("Fig. 19", "ResNet-18", "sensitivity")).startswith(
