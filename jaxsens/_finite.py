@@ -8,6 +8,8 @@ import optax
 from jax import Array
 from jaxtyping import Float, PyTree
 
+from jaxsens import placement
+
 
 def check_losses(
     losses: Float[Any, "S steps"],
@@ -34,7 +36,7 @@ def check_parameters(
     params: PyTree, *, step: int, steps_per_epoch: int, learning_rate: float | None = None
 ) -> None:
     """The last update may overflow after a finite loss; measures would then see NaN."""
-    for leaf in map(np.asarray, jax.tree.leaves(params)):
+    for leaf in map(placement.read, jax.tree.leaves(params)):
         finite = np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1)
         if not finite.all():
             epoch, rest = divmod(step - 1, steps_per_epoch)
@@ -52,7 +54,7 @@ def learning_rate(optimizer_state: PyTree) -> float | None:
         "learning_rate",
         filtering=lambda _, value: isinstance(value, Array),
     )
-    return float(np.ravel(rates[0][1])[0]) if len(rates) == 1 else None
+    return float(np.ravel(placement.read(rates[0][1]))[0]) if len(rates) == 1 else None
 
 
 def _with_rate(learning_rate: float | None) -> str:

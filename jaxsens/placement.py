@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
@@ -14,7 +15,8 @@ from jaxtyping import Int
 
 Tree = TypeVar("Tree")
 F = TypeVar("F", bound=Callable[..., Any])
-ROWS = "jaxsens_rows"  # the one axis of the mesh that rows are divided over
+ROWS = "jaxsens_rows"  # the axis of a mesh that rows are divided over
+SEEDS = "jaxsens_seeds"  # and in training that of the seeds
 RESIDENT_BYTES = 2**30  # inputs up to this go to the device as a whole, where it tells no limit
 
 
@@ -76,14 +78,16 @@ def put(tree: Any, mesh: Mesh | None) -> Any:
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
     """``tree`` with every array on all devices of the mesh, in whatever way they are sharded."""
-    if mesh is None:
-        return tree
-    sharding = NamedSharding(mesh, PartitionSpec())
+    return tree if mesh is None else _place(tree, NamedSharding(mesh, PartitionSpec()))
 
-    def put(leaf: Any) -> Any:
-        if not isinstance(leaf, jax.Array):
+
+def _place(tree: Any, sharding: NamedSharding) -> Any:
+    """``tree`` with every array sharded so, wherever it lies now."""
+
+    def place(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array | np.ndarray):
             return leaf
-        if not leaf.is_fully_addressable:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
         if sharding.is_fully_addressable:
             return jax.device_put(leaf, sharding)
@@ -92,7 +96,7 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
         return jax.device_put(_to_host(leaf), sharding)  # other hosts take NumPy arrays alone
 
-    return jax.tree.map(put, tree)
+    return jax.tree.map(place, tree)
 
 
 def _to_host(leaf: Any) -> Any:
@@ -163,11 +167,48 @@ def take(tree: Any, index: Int[np.ndarray, " chunk"]) -> Any:
     )
 
 
-def shared(tree: Tree) -> Tree:
-    """What all seeds read: the data."""
-    return jax.device_put(tree)
+def training_mesh(mesh: Any, seeds: int) -> Mesh | None:
+    """The devices of ``mesh`` for S seeds: as many groups as divide both, and rows within a group.
+
+    Raises TypeError for what is no mesh.
+    """
+    if mesh is None:
+        return None
+    devices = cast(Mesh, rows_mesh(mesh)).devices
+    groups = math.gcd(seeds, devices.size)
+    return Mesh(devices.reshape(groups, -1), (SEEDS, ROWS), axis_types=(AxisType.Auto,) * 2)
 
 
-def by_seed(tree: Tree) -> Tree:
+def shared(tree: Tree, mesh: Mesh | None = None) -> Tree:
+    """What all seeds read: the data, whole on each device."""
+    return jax.device_put(tree) if mesh is None else cast(Tree, replicate(tree, mesh))
+
+
+def by_seed(tree: Tree, mesh: Mesh | None = None) -> Tree:
     """What has a leading axis of S seeds: the state of a training, its keys, data of their own."""
-    return jax.device_put(tree)
+    if mesh is None:
+        return jax.device_put(tree)
+    return cast(Tree, _place(tree, NamedSharding(mesh, PartitionSpec(SEEDS))))
+
+
+def each_seed(function: F, mesh: Mesh | None, in_axes: tuple[int | None, ...]) -> F:
+    """``function`` for every seed side by side, those of a group of devices on it; traced."""
+    return jax.vmap(function, in_axes, spmd_axis_name=None if mesh is None else SEEDS)
+
+
+def constrain(tree: Tree, mesh: Mesh | None, axis: str | None) -> Tree:
+    """Arrays whose first axis lies over ``axis`` of the mesh, or that every device has; traced."""
+    if mesh is None:
+        return tree
+    sharding = NamedSharding(mesh, PartitionSpec(axis))
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, sharding), tree)
+
+
+def read(array: Any) -> np.ndarray:
+    """The values, also where other hosts have some of them (then every process calls this)."""
+    if isinstance(array, jax.Array) and not (
+        array.is_fully_addressable or array.is_fully_replicated
+    ):
+        mesh = cast(NamedSharding, array.sharding).mesh
+        array = _place(array, NamedSharding(cast(Mesh, mesh), PartitionSpec()))
+    return np.asarray(array)

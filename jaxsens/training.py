@@ -1,48 +1,28 @@
 """Training: many steps as one compiled scan, several seeds side by side under vmap."""
 
-import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax import Array
-from jaxtyping import Float, Int, PyTree
+from jax.sharding import Mesh
+from jaxtyping import Float, PyTree
 
-from jaxsens import placement
+from jaxsens import _programs, placement
 from jaxsens._check import positive_int
 from jaxsens._finite import check_losses, check_parameters, learning_rate
 from jaxsens._inference import inference
+from jaxsens._programs import Augment, Spec, split_model
+from jaxsens._programs import State as State
+from jaxsens._programs import streams as streams
 from jaxsens.data.batches import Batches, Shuffled, examples
 from jaxsens.data.split import Split as Split
 from jaxsens.losses import Loss, Metric, Plain, accuracy, cross_entropy, plain
 
-# augment(inputs, key) -> inputs of the same shape, a fresh draw at every step
-Augment = Callable[[Any, Array], Any]
 Data = Split | Batches
-
-
-class State(NamedTuple):
-    """Everything that training changes; every leaf has a leading axis of S seeds."""
-
-    params: PyTree
-    rest: PyTree  # BatchNorm statistics and the like
-    optimizer: PyTree
-    step: Int[Array, " S"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-    """What a compiled program is made for: everything about a training but its arrays."""
-
-    graphdef: Any
-    optimizer: optax.GradientTransformation
-    loss: Loss
-    metrics: tuple[tuple[str, Metric], ...]
-    augment: Augment | None
 
 
 class Trainer:
@@ -60,9 +40,14 @@ class Trainer:
     step, on the device; evaluation never sees it. Loss, metrics and ``augment`` are hashable: a
     function, or a frozen dataclass for one that has settings.
 
-    Raises ValueError when there is no model, or their structures or shapes differ, or metrics are
-    missing; and, on training or evaluation, when data are empty, inputs and labels differ in
-    number, or a loss or metric is not one value per example.
+    ``mesh``, a ``jax.sharding.Mesh``, is the devices to train on, whatever its axes, on this and
+    other hosts (then every process makes the same calls with the same arguments). Of D devices and
+    S seeds, each of gcd(S, D) groups of devices has its seeds, and divides the examples of every
+    batch. What is computed is that of one device, up to the order in which sums are taken.
+
+    Raises TypeError for a ``mesh`` that is none, ValueError when there is no model, or their
+    structures or shapes differ, or metrics are missing; and, on training or evaluation, when data
+    are empty, inputs and labels differ in number, or a loss or metric is not one value per example.
     """
 
     def __init__(
@@ -74,6 +59,7 @@ class Trainer:
         loss: Loss = plain(cross_entropy),  # noqa: B008
         metrics: Mapping[str, Metric] | None = None,
         augment: Augment | None = None,
+        mesh: Mesh | None = None,
     ) -> None:
         if not models:
             raise ValueError("models is empty; expected one model for each seed")
@@ -91,20 +77,26 @@ class Trainer:
             for other, *others in splits
         ):
             raise ValueError("models differ in structure; seeds trained together must not")
+        self.mesh = placement.training_mesh(mesh, len(models))
         params, rest = (
-            jax.tree.map(lambda *leaves: jnp.stack(leaves), *[split[i] for split in splits])
+            jax.tree.map(
+                lambda *leaves: jnp.stack(leaves),
+                *[placement.replicate(split[i], self.mesh) for split in splits],
+            )
             for i in (1, 2)
         )
         opt_state = jax.vmap(optimizer.init)(params)
-        self.initial = State(params, rest, opt_state, jnp.zeros(len(models), jnp.int32))
-        self.spec = Spec(graphdef, optimizer, loss, tuple(metrics.items()), augment)
+        initial = State(params, rest, opt_state, jnp.zeros(len(models), jnp.int32))
+        self.initial = initial if mesh is None else placement.by_seed(initial, self.mesh)
+        self.spec = Spec(graphdef, optimizer, loss, tuple(metrics.items()), augment, self.mesh)
         self.batch_size = None if batch_size is None else positive_int("batch_size", batch_size)
 
     def models(self, state: State) -> list[nnx.Module]:
         """The S models of a state, in inference mode."""
+        everywhere = placement.replicate((state.params, state.rest), self.mesh)
 
         def one(seed: int) -> nnx.Module:
-            params, rest = jax.tree.map(lambda leaf: leaf[seed], (state.params, state.rest))
+            params, rest = jax.tree.map(lambda leaf: leaf[seed], everywhere)
             return inference(nnx.merge(self.spec.graphdef, params, rest))
 
         return [one(seed) for seed in range(len(state.step))]
@@ -122,7 +114,17 @@ class Trainer:
         makes no new program. Returns the new state and the loss of every step, as the mean over
         its batch in training mode.
         """
-        return _train(self.spec, state, self.batches(data), keys, steps=steps)
+        batches = self.batches(data)
+        if self.mesh is not None:
+            state, batches, keys = self.place(state, batches, keys)
+        plan = _programs.plan(batches, keys, state.step, mesh=self.mesh, steps=steps)
+        return _programs.train(self.spec, state, batches, plan)
+
+    def place(self, state: State, batches: Batches, keys: Array) -> tuple[State, Batches, Array]:
+        """All of them on the devices that train; what is there already is not moved."""
+        put = placement.by_seed if batches.per_seed else placement.shared
+        state, keys = placement.by_seed((state, keys), self.mesh)
+        return state, put(batches, self.mesh), keys
 
     def epochs(
         self, state: State, data: Data, keys: Array, *, epochs: int = 1
@@ -142,95 +144,12 @@ class Trainer:
         per_seed = isinstance(data, Shuffled) and data.per_seed
         split = data.data if isinstance(data, Shuffled) else data
         size = min(positive_int("batch_size", batch_size), examples(split, axis=int(per_seed)))
-        return _evaluate(
+        if self.mesh is not None:
+            put = placement.by_seed if per_seed else placement.shared
+            state, split = placement.by_seed(state, self.mesh), put(split, self.mesh)
+        return _programs.evaluate(
             self.spec, state.params, state.rest, split, batch_size=size, per_seed=per_seed
         )
-
-
-# Free functions: a program that held its trainer would keep the trainer's arrays alive.
-@functools.partial(jax.jit, static_argnames=("spec", "steps"), donate_argnames="state")
-def _train(
-    spec: Spec, state: State, batches: Batches, keys: Array, *, steps: int
-) -> tuple[State, Float[Array, "S steps"]]:
-    start = state.step[0]  # the seeds go in step
-
-    def one_seed(carry: State, batches: Batches, key: Array) -> tuple[State, Array]:
-        plan = batches.plan(key, start, steps)
-        return jax.lax.scan(functools.partial(_step, spec, batches), carry, plan)
-
-    over = 0 if batches.per_seed else None
-    return jax.vmap(one_seed, in_axes=(0, over, 0))(state, batches, keys)
-
-
-def _step(
-    spec: Spec, batches: Batches, state: State, item: tuple[PyTree, Array]
-) -> tuple[State, Float[Array, ""]]:
-    """One step of one seed."""
-    which, key = item
-    inputs, labels = batches.batch(which)
-    if spec.augment is not None:
-        key, augment_key = jax.random.split(key)
-        inputs = spec.augment(inputs, augment_key)
-
-    def objective(params: PyTree) -> tuple[Array, PyTree]:
-        # A copy, because statistics that enter by closure cannot be updated.
-        model = nnx.merge(spec.graphdef, params, state.rest, copy=True)
-        losses = spec.loss(model, inputs, cast(Array, labels), streams(key))
-        _check_shape("loss", losses, len(labels))
-        return losses.mean(), split_model(model)[2]
-
-    (loss, rest), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
-    updates, optimizer = spec.optimizer.update(gradients, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return State(params, rest, optimizer, state.step + 1), loss
-
-
-def streams(key: Array) -> nnx.Rngs:
-    """The random streams of one step: ``dropout``, and a second one for every other name."""
-    # Dropout counts up from 0; no layer will ever reach the number that makes the other stream.
-    return nnx.Rngs(jax.random.fold_in(key, 2**32 - 1), dropout=key)
-
-
-@functools.partial(jax.jit, static_argnames=("spec", "batch_size", "per_seed"))
-def _evaluate(
-    spec: Spec, params: PyTree, rest: PyTree, data: Split, *, batch_size: int, per_seed: bool
-) -> dict[str, Float[Array, " S"]]:
-    total = examples(data, axis=int(per_seed))
-    starts = jnp.arange(0, total, batch_size)
-
-    def one_seed(params: PyTree, rest: PyTree, data: Split) -> dict[str, Array]:
-        model = inference(nnx.merge(spec.graphdef, params, rest))
-
-        def batch(start: Array) -> dict[str, Array]:
-            # The last batch starts early enough to be whole; what it repeats has weight 0.
-            first = jnp.minimum(start, total - batch_size)
-            inputs, labels = jax.tree.map(
-                lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, batch_size), data
-            )
-            weight = (first + jnp.arange(batch_size) >= start).astype(jnp.float32)
-            outputs = model(inputs)
-            values = {name: metric(outputs, labels) for name, metric in spec.metrics}
-            for name, value in values.items():
-                _check_shape(name, value, batch_size)
-            return {name: (weight * value).sum() for name, value in values.items()}
-
-        sums = jax.lax.map(batch, starts)
-        return {name: value.sum() / total for name, value in sums.items()}
-
-    return jax.vmap(one_seed, in_axes=(0, 0, 0 if per_seed else None))(params, rest, data)
-
-
-def _check_shape(name: str, values: Any, examples: int) -> None:
-    # A batch mean would broadcast, and weigh the last batch of an evaluation wrongly.
-    if jnp.shape(values) != (examples,):
-        raise ValueError(
-            f"{name} has shape {jnp.shape(values)}; expected one value per example, ({examples},)"
-        )
-
-
-def split_model(model: nnx.Module) -> tuple[Any, PyTree, PyTree]:
-    """Structure, parameters, and all other state of a module."""
-    return cast(Any, nnx.split)(model, nnx.Param, ...)
 
 
 def _shapes(tree: PyTree) -> list[Any]:
@@ -270,11 +189,10 @@ def fit(
         unit, end = per_epoch, epochs * per_epoch
     else:
         raise ValueError(f"give either epochs or steps, got epochs={epochs} and steps={steps}")
-    batches = (placement.by_seed if batches.per_seed else placement.shared)(batches)
     state = jax.tree.map(jnp.copy, trainer.initial) if state is None else state
-    state, keys = placement.by_seed((state, keys))
+    state, batches, keys = trainer.place(state, batches, keys)
     yield state
-    done = int(state.step[0])
+    done = int(placement.read(state.step)[0])
     while done < end:
         count = min(every * unit - done % (every * unit), end - done)
         state, losses = trainer.train(state, batches, keys, steps=count)

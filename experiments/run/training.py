@@ -94,7 +94,9 @@ def train_and_measure(
         jax.numpy.stack([jax.random.fold_in(k, i) for k in root_keys]) for i in (1, 2)
     )
     splits = {
-        part: (placement.by_seed if getattr(split, "per_seed", False) else placement.shared)(split)
+        part: (placement.by_seed if getattr(split, "per_seed", False) else placement.shared)(
+            split, trainer.mesh
+        )
         for part, split in splits.items()
     }
     if schedule.steps > INT32:
@@ -116,7 +118,7 @@ def train_and_measure(
             every=schedule.every,
             state=state,
         ):
-            done = int(current.step[0])
+            done = int(placement.read(current.step)[0])
             if step is None or done > step:
                 keys = [_key_at(schedule, key, done) for key in measure_keys]
                 lines = evaluate(trainer, current, splits, measures, keys)
@@ -176,8 +178,11 @@ def evaluate(
     keys: Sequence[Array],
 ) -> list[dict[str, Any]]:
     """Metrics on every split, and measures, of each seed."""
-    parts = {part: trainer.evaluate(state, split) for part, split in splits.items()}
-    _check_finite(parts, step=int(state.step[0]))
+    parts = {
+        part: {name: np.asarray(v) for name, v in trainer.evaluate(state, split).items()}
+        for part, split in splits.items()
+    }
+    _check_finite(parts, step=int(placement.read(state.step)[0]))
     lines: list[dict[str, Any]] = []
     for seed, (model, key) in enumerate(zip(trainer.models(state), keys, strict=True)):
         line: dict[str, Any] = {
@@ -191,14 +196,14 @@ def evaluate(
     return lines
 
 
-def _check_finite(parts: Mapping[str, Mapping[str, Array]], *, step: int) -> None:
+def _check_finite(parts: Mapping[str, Mapping[str, np.ndarray]], *, step: int) -> None:
     """Raise FloatingPointError for a metric that is not finite: JSON would have null in its place.
 
     The parameters may be finite after a last update that was too large, and the loss not.
     """
     for part, metrics in parts.items():
         for metric, values in metrics.items():
-            for seed, value in enumerate(np.asarray(values)):
+            for seed, value in enumerate(values):
                 if not np.isfinite(value):
                     raise FloatingPointError(
                         f"{part}_{metric} is {value} after step {step}, seed number {seed}; lower "

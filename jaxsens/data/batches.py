@@ -85,7 +85,8 @@ class Shuffled:
             return order.reshape(per_epoch, self.size), jax.random.split(step_key, per_epoch)
 
         first = start // per_epoch
-        orders, keys = jax.vmap(epoch)(first + jnp.arange(touched))
+        # One after another: several permutations at once take seconds to compile.
+        orders, keys = jax.lax.map(epoch, first + jnp.arange(touched))
         return jax.tree.map(
             lambda leaf: jax.lax.dynamic_slice_in_dim(
                 leaf.reshape(touched * per_epoch, *leaf.shape[2:]), start % per_epoch, steps

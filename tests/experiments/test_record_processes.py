@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from witnesses import exact_training
 
 from experiments.run import record
 from experiments.run.record import RunRecord
@@ -46,16 +47,43 @@ jax.experimental.multihost_utils.sync_global_devices("end")
 """
 
 
-@pytest.mark.slow
-def test_two_processes_write_one_record(tmp_path):
+TRAINING = """
+import sys
+from pathlib import Path
+import jax
+address, number, out = sys.argv[1:4]
+jax.distributed.initialize(address, num_processes=2, process_id=int(number))
+from witnesses.exact_training import train
+
+mesh = jax.make_mesh((jax.device_count(),), ("all",))
+assert (jax.device_count(), jax.local_device_count()) == (4, 2)
+
+def stop(step, models):
+    if step == 3:
+        raise KeyboardInterrupt
+
+try:
+    train(Path(out), (0, 1), mesh, observe=stop)
+except KeyboardInterrupt as stopped:
+    assert "saved up to step 2" in str(stopped), stopped
+train(Path(out), (0, 1), mesh, resume=True)
+jax.experimental.multihost_utils.sync_global_devices("end")
+"""
+
+
+def in_two_processes(code, out, devices=1):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
+    settings = {
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROCESS, address, str(number), str(tmp_path / "run")],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
-            stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", code, address, str(number), str(out)],
+            env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True,
         )
         for number in range(2)
     ]  # fmt: skip
@@ -65,8 +93,26 @@ def test_two_processes_write_one_record(tmp_path):
         for process in processes:
             process.kill()
     assert [code for _, code in ended] == [0, 0], ended
-    run = RunRecord(tmp_path / "run")
+    return RunRecord(out)
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_record(tmp_path):
+    run = in_two_processes(PROCESS, tmp_path / "run")
     assert [line["epoch"] for line in run.read_metrics()] == [1, 2, 3]
     assert run.read("result.json")["writer"] is True
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints" / "net").iterdir())
     assert names == ["2", "3"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_device_does(tmp_path):
+    """Stopped, and gone on with: the lines of one process, bit for bit."""
+    run = in_two_processes(TRAINING, tmp_path / "run", devices=2)
+    alone = exact_training.train(tmp_path / "alone", (0, 1))
+    lines = [{k: v for k, v in line.items() if k != "seconds"} for line in run.read_metrics()]
+    assert lines == alone
+    assert len(lines) == 2 * (exact_training.STEPS + 1)
+    assert run.read("result.json")["writer"] is True
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints" / "exact").iterdir())
+    assert names == ["3", "4"]
