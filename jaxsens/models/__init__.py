@@ -21,7 +21,6 @@ from jaxsens.models.roberta import RoBERTa as RoBERTa
 from jaxsens.models.vit import ViT as ViT
 from jaxsens.models.vit_simple import ViTSimple as ViTSimple
 from jaxsens.models.vit_small import ViTSmall as ViTSmall
-from jaxsens.weights.pretrained import load_pretrained as load_pretrained
 
 # A name is an architecture and the widths it starts from; `create` may override each of them.
 _ARCHITECTURES: dict[str, tuple[Callable[..., nnx.Module], Mapping[str, Any]]] = {
@@ -41,6 +40,14 @@ _ARCHITECTURES: dict[str, tuple[Callable[..., nnx.Module], Mapping[str, Any]]] =
     "convnextv2-atto": (ConvNeXtV2, {"depths": (2, 2, 6, 2), "widths": (40, 80, 160, 320)}),
 }
 _IMAGES = ("image_size", "patch_size", "channels", "classes")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_pretrained":  # of weights, which know the models; it was here at first
+        from jaxsens.weights.pretrained import load_pretrained
+
+        return load_pretrained
+    raise AttributeError(f"module 'jaxsens.models' has no attribute {name!r}")
 
 
 def names() -> tuple[str, ...]:

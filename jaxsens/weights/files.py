@@ -58,7 +58,7 @@ def shown(text: object) -> str:
     return line if len(line) <= 120 else f"{line[:100]}...{line[-17:]}"
 
 
-def open_weights(path: Path) -> Mapping[str, Stored]:
+def open_weights(path: str | Path) -> Mapping[str, Stored]:
     """The named arrays of a ``.safetensors`` or ``.npz`` file; nothing is read before it is asked.
 
     A model in shards is read whole from any of them or from its ``.safetensors.index.json``, and a
@@ -78,7 +78,7 @@ def open_weights(path: Path) -> Mapping[str, Stored]:
     return found
 
 
-def weight_files(path: Path) -> list[Path]:
+def weight_files(path: str | Path) -> list[Path]:
     """The file at ``path``, or all shards of the model that it is one of; of a folder, its file.
 
     Raises WeightsError when one is missing.

@@ -87,7 +87,7 @@ def load_pretrained(model: Model, path: str | Path) -> Model:
     """
     if type(model) not in LAYOUTS:
         raise TypeError(f"model is a {type(model).__name__}: expected a ViT or a ConvNeXtV2")
-    arrays = dict(open_weights(Path(path)))
+    arrays = dict(open_weights(path))
     layouts = LAYOUTS[type(model)]
     layout = next((names for first, names in layouts.items() if first in arrays), None)
     if layout is None:

@@ -46,8 +46,8 @@ class ImageTree:
     labels: np.ndarray
     names: tuple[str, ...]
 
-    def __init__(self, path: Path, split: str, budget: Budget | None = None):
-        budget = budget or Budget()
+    def __init__(self, path: str | Path, split: str, budget: Budget | None = None):
+        path, budget = Path(path), budget or Budget()
         place = self.find(path, split)
         if place is None:
             if away := dangling(path / split):
@@ -78,13 +78,14 @@ class ImageTree:
         self.names = tuple(f"{c}/{name}" for c in self.classes for name in sorted(folders[c]))
 
     @staticmethod
-    def find(path: Path, split: str) -> Path | None:
+    def find(path: str | Path, split: str) -> Path | None:
         """The folder, or else the archive, that holds a split; None where a directory has neither.
 
         A ``path`` that is no directory is taken for an archive, unopened. The folder or archive of
         one split stands for those of the others beside it. Raises DataError when several archives
         are named after the split.
         """
+        path = Path(path)
         if not os.path.isdir(path):
             named = ONE_SPLIT.fullmatch(path.name)
             beside = path.with_name(f"{named[1]}{split}.zip") if named else path

@@ -37,7 +37,12 @@ def read_directory(path: Path, name: str, budget: Budget) -> tuple[Raw, Raw] | N
 
 
 def load_images(
-    name: str, split: str, budget: Budget, *, data_dir: Path | None = None, download: bool = True
+    name: str,
+    split: str,
+    budget: Budget,
+    *,
+    data_dir: str | Path | None = None,
+    download: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, H, W, C) as bytes and labels (N,) of one split of a tensorflow-datasets data set.
 
@@ -67,7 +72,7 @@ def read_split(
     split: str,
     read: Callable[[Any], Found],
     *,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     download: bool = True,
 ) -> Found:
     """What ``read`` makes of one split of a tensorflow-datasets data set, a sequence of examples.

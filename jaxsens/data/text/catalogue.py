@@ -18,13 +18,13 @@ TASKS = {
 COLUMNS = {"mrpc": ("sentence1", "sentence2"), "qqp": ("question1", "question2")}
 
 
-def load(task: str, source: str) -> TextData:
+def load(task: str, source: str | Path) -> TextData:
     """The pairs of ``mrpc``, ``qqp`` or ``verses`` (paper A, Section 6; verses is our own).
 
     ``source`` is ``tfds`` (glue/mrpc and glue/qqp through tensorflow-datasets), ``embedded``
     (verses alone: two translations inside installed packages) or a path (:func:`glue.read_path`).
-    Raises
-    DataError, one line, for a task or source that does not exist or data that cannot be right.
+    Raises DataError, one line, for a task or source that does not exist or data that cannot be
+    right.
     """
     if task not in TASKS:
         raise DataError(f"there is no task {task!r}; expected one of {', '.join(TASKS)}")
@@ -41,8 +41,8 @@ def load(task: str, source: str) -> TextData:
     }
     if source == "":
         raise DataError("--data is empty; expected tfds, embedded or a path")
-    train, validation = read.get(source, lambda: glue.read_path(Path(source), task))()
-    return TextData(task, source, train, validation)
+    train, validation = read.get(str(source), lambda: glue.read_path(Path(source), task))()
+    return TextData(task, str(source), train, validation)
 
 
 def _from_tfds(task: str, split: str) -> Pairs:

@@ -31,7 +31,7 @@ OTHERS = {
 MAX_BROKEN = 1e-4
 
 
-def read_path(path: Path, task: str) -> tuple[Pairs, Pairs]:
+def read_path(path: str | Path, task: str) -> tuple[Pairs, Pairs]:
     """Training and validation pairs of ``mrpc`` or ``qqp`` at a path.
 
     ``path`` is the folder that holds ``train.tsv`` and ``dev.tsv`` (GLUE) or
@@ -40,7 +40,7 @@ def read_path(path: Path, task: str) -> tuple[Pairs, Pairs]:
     text in UTF-8, of another task, or that have lines of other than the expected columns, labels
     other than 0 and 1, or empty sentences.
     """
-    path, budget = path.expanduser(), Budget()
+    path, budget = Path(path).expanduser(), Budget()
     if not path.exists():
         link = " (a broken link)" if path.is_symlink() else ""
         raise DataError(f"{path} does not exist{link}; expected {_expected(task)}")
