@@ -202,13 +202,15 @@ def _torch(
     import torch
 
     # By path, because an installed package may be called "tests" too.
-    witness = {name: runpy.run_path(str(WITNESSES / f"torch_{name}.py")) for name in
-               ("vits", "convs", "weights")}  # fmt: skip
+    vits, convs, references = (
+        runpy.run_path(str(WITNESSES / f"{name}.py"))
+        for name in ("torch_vits", "torch_convs", "references")
+    )
     if architecture == "vit":
-        network = witness["vits"]["ViTSmall"](patch_size=PATCH, **IMAGE, **widths).eval()
+        network = vits["ViTSmall"](patch_size=PATCH, **IMAGE, **widths).eval()
     else:
-        network = witness["convs"]["MLP"](**IMAGE, **widths).eval()
-    witness["weights"]["load"](model, network)
+        network = convs["MLP"](**IMAGE, **widths).eval()
+    references["load"](model, {k: v.numpy() for k, v in network.state_dict().items()})
     pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
     @torch.inference_mode()

@@ -1,10 +1,15 @@
-"""Attention and blocks against explicit loops over tokens, with padding and causal order."""
+"""Attention and blocks against explicit loops over tokens, with padding and causal order.
+
+And against PyTorch's own attention, whose answers are kept.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from witnesses import attention_cases
+from witnesses.references import assert_sketch, manifest, reference, weights
 
 from jaxsens.models.layers import Attention, Block
 
@@ -129,3 +134,27 @@ def test_dropout_falls_on_the_weights_and_keeps_their_mean(kind):
 def test_attention_refuses_in_one_line(how, said):
     with pytest.raises(ValueError, match=said):
         Attention(DIM, **{"heads": HEADS, "rngs": nnx.Rngs(0), **how})
+
+
+@pytest.mark.parametrize("case", attention_cases.CASES)
+def test_attention_is_that_of_pytorch(case):
+    padding, causal, other = attention_cases.CASES[case]
+    attention = Attention(DIM, heads=HEADS, causal=causal, fused=True, rngs=nnx.Rngs(0))
+    arrays = weights(manifest("attention"))
+    for layer, name in ((attention.qkv, "in_proj_"), (attention.out, "out_proj.")):
+        layer.kernel[...] = arrays.pop(f"{name}weight").T
+        layer.bias[...] = arrays.pop(f"{name}bias")
+    assert not arrays
+    x = attention_cases.vectors("x")
+    more = {"padding": attention_cases.PADDING} if padding else {}
+
+    @jax.jit
+    def squares(x):
+        # The memory is the given one, or x itself as in PyTorch's statement.
+        given = {"memory": attention_cases.vectors("memory")} if other else {}
+        out = attention(x, **given, **more)
+        return (out**2).sum(), out
+
+    (_, out), gradient = jax.value_and_grad(squares, has_aux=True)(x)
+    np.testing.assert_allclose(out, reference(f"attention {case}/output"), rtol=1e-4, atol=1e-5)
+    assert_sketch(gradient, reference(f"attention {case}/gradient"))

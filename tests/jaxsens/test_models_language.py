@@ -34,7 +34,8 @@ def tiny(name, seed=0, **more):
 def test_logits_and_gradients_are_those_of_pytorch(case):
     name, _, both, more, renames = CASES[case]
     model = models.create(name, rngs=nnx.Rngs(0), **both, **more)
-    load(model, weights(manifest(case)), renames)
+    shapes = manifest(case)
+    load(model, weights(shapes), renames)
 
     @jax.jit
     def step(model, inputs):
@@ -53,8 +54,8 @@ def test_logits_and_gradients_are_those_of_pytorch(case):
     theirs = sketches(case)
     largest = max(np.abs(part).max() for part in theirs.values())
     for path, leaf in nnx.to_flat_state(nnx.state(gradient, nnx.Param)):
-        expected = theirs.pop(torch_path(path, renames))
-        ours = to_torch(path, leaf[...])
+        name = torch_path(path, renames)
+        expected, ours = theirs.pop(name), to_torch(path, leaf[...], shapes[name])
         assert_sketch(ours, expected, least=1e-3 * largest, name=str(path))
     assert not theirs
 

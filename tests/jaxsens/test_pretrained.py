@@ -1,6 +1,7 @@
 """Published layouts give the logits of PyTorch; every other file is one line and no model."""
 
 import json
+import math
 import shlex
 import struct
 
@@ -9,50 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from witnesses import vision_cases
+from witnesses.references import manifest, reference, weights
 from witnesses.small_weights import (
     SIZES,
-    WIDTHS,
     abstract,
     npz,
     refused,
     safetensors,
     vit_arrays,
 )
+from witnesses.vision_cases import IMAGENET, LAYOUTS, PUBLISHED
 
 from jaxsens import models
 from jaxsens.weights import WeightsError, pretrained
 from jaxsens.weights.pretrained import load_pretrained
 
-IMAGENET = {"image_size": 224, "patch_size": 16, "channels": 3, "classes": 1000}
-# Layout: our model, its statement in PyTorch, and what only that takes.
-LAYOUTS = {
-    "timm ViT": ("vit-ti16", "ViT", {}),
-    "timm ConvNeXt, linear": ("convnextv2-atto", "ConvNeXtV2", {"convolutions": False}),
-    "timm ConvNeXt, 1x1": ("convnextv2-atto", "ConvNeXtV2", {"convolutions": True}),
-    "Facebook ConvNeXt": ("convnextv2-atto", "FacebookConvNeXtV2", {}),
-}
 
-
-def reference(layout, seed=0, sizes=SIZES, widths=None):
-    """The PyTorch statement with generic weights, and its arrays."""
-    torch = pytest.importorskip("torch")
-    from witnesses import torch_timm
-    from witnesses.torch_weights import randomise
-
-    name, statement, more = LAYOUTS[layout]
-    torch.manual_seed(seed)
-    network = getattr(torch_timm, statement)(**sizes, **(widths or WIDTHS[name]), **more)
-    randomise(network, seed)
-    return network.eval(), {k: v.numpy() for k, v in network.state_dict().items()}
-
-
-def agree(model, network, size, count=2):
+def agree(model, images, wanted):
     """Logits of both within 1e-4 of their scale, and not constant over images or classes."""
-    import torch
-
-    images = np.random.default_rng(1).normal(size=(count, size, size, 3)).astype(np.float32)
-    with torch.no_grad():
-        wanted = network(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
     got = np.asarray(jax.jit(lambda m, x: m(x))(model, images))
     scale = np.abs(wanted).max()
     np.testing.assert_allclose(got, wanted, atol=1e-4 * scale, rtol=0)
@@ -62,30 +38,32 @@ def agree(model, network, size, count=2):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_logits_are_those_of_pytorch(tmp_path, layout):
-    network, arrays = reference(layout)
+    """Its answers for every layout are kept."""
+    arrays = weights(manifest(layout))
     shapes = abstract(LAYOUTS[layout][0])
     model = load_pretrained(shapes, safetensors(tmp_path / "w.safetensors", arrays))
-    agree(model, network, SIZES["image_size"])
+    agree(model, vision_cases.images(SIZES["image_size"], n=2), reference(f"{layout}/logits"))
     same = load_pretrained(shapes, npz(tmp_path / "w.npz", arrays))
     for leaf, other in zip(jax.tree.leaves(model), jax.tree.leaves(same), strict=True):
         np.testing.assert_array_equal(leaf, other)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("layout", "widths"),
-    [
-        ("timm ViT", {"depth": 12, "heads": 3, "dim": 192, "mlp_dim": 768}),
-        ("timm ConvNeXt, 1x1", {"depths": (2, 2, 6, 2), "widths": (40, 80, 160, 320)}),
-        ("Facebook ConvNeXt", {"depths": (2, 2, 6, 2), "widths": (40, 80, 160, 320)}),
-    ],
-)
-def test_logits_are_those_of_pytorch_at_full_size(tmp_path, layout, widths):
-    network, arrays = reference(layout, sizes=IMAGENET, widths=widths)
+@pytest.mark.parametrize("layout", ["timm ViT", "timm ConvNeXt, 1x1", "Facebook ConvNeXt"])
+def test_logits_are_those_of_pytorch_at_full_size(tmp_path, layout):
+    torch = pytest.importorskip("torch")
+    from witnesses import make_references, torch_timm
+
+    name, statement, more = LAYOUTS[layout]
+    network = getattr(torch_timm, statement)(**IMAGENET, **PUBLISHED[name], **more)
+    make_references.fill(network)
+    arrays = {k: v.numpy() for k, v in network.state_dict().items()}
     path = safetensors(tmp_path / "weights.safetensors", arrays)
-    name = LAYOUTS[layout][0]
     shapes = nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0), **IMAGENET))
-    agree(load_pretrained(shapes, path), network, 224)
+    images = vision_cases.images(224, n=2)
+    with torch.no_grad():
+        wanted = network.eval()(make_references.nchw(images)).numpy()
+    agree(load_pretrained(shapes, path), images, wanted)
 
 
 @pytest.mark.parametrize(
@@ -99,22 +77,10 @@ def test_logits_are_those_of_pytorch_at_full_size(tmp_path, layout, widths):
 )
 def test_a_published_file_of_full_size_fits_by_its_shapes(tmp_path, name, arrays, count):
     """A sparse file with the published names and shapes: nothing of it is read but the header."""
-    torch = pytest.importorskip("torch")
-    from witnesses import torch_timm
-
-    widths = {
-        "vit-l16": {"depth": 24, "heads": 16, "dim": 1024, "mlp_dim": 4096},
-        "vit-ti16": {"depth": 12, "heads": 3, "dim": 192, "mlp_dim": 768},
-        "convnextv2-tiny": {"depths": (3, 3, 9, 3), "widths": (96, 192, 384, 768)},
-        "convnextv2-atto": {"depths": (2, 2, 6, 2), "widths": (40, 80, 160, 320)},
-    }[name]
-    statement = torch_timm.ViT if name.startswith("vit") else torch_timm.ConvNeXtV2
-    with torch.device("meta"):
-        network = statement(**IMAGENET, **widths, convolutions=name.endswith("atto"))
     entries, end = {}, 0
-    for key, tensor in network.state_dict().items():
-        offsets = [end, end + 4 * tensor.numel()]
-        entries[key] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": offsets}
+    for key, shape in manifest(f"published {name}").items():
+        offsets = [end, end + 4 * math.prod(shape)]
+        entries[key] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
         end = offsets[1]
     assert (len(entries), end) == (arrays, 4 * count)
     # Something no array of the model has, after everything else: found only when all else fits.
@@ -130,7 +96,7 @@ def test_a_published_file_of_full_size_fits_by_its_shapes(tmp_path, name, arrays
 
 
 def test_the_given_model_is_left_alone_and_half_precision_is_exact(tmp_path):
-    _, arrays = reference("timm ViT")
+    arrays = weights(manifest("timm ViT"))
     given = load_pretrained(
         abstract("vit-ti16"), safetensors(tmp_path / "given.safetensors", vit_arrays())
     )

@@ -44,7 +44,7 @@ def weight(name, shape):
 
 def weights(manifest):
     """Every tensor of a manifest of names and shapes."""
-    return {name: weight(name, tuple(shape)) for name, shape in manifest.items()}
+    return {name: np.asarray(weight(name, tuple(shape))) for name, shape in manifest.items()}
 
 
 def sketch(array):
@@ -86,6 +86,12 @@ def sketches(case):
     return dict(zip(names, np.split(flat, np.cumsum(lengths)[:-1]), strict=True))
 
 
+def named(case, what):
+    """Arrays that are kept with their names."""
+    names = json.loads(str(reference(f"{case}/{what} names")))
+    return {name: reference(f"{case}/{what} {i}") for i, name in enumerate(names)}
+
+
 def torch_path(path, renames=()):
     """The name in `state_dict` of the nnx variable at ``path``."""
     *parents, leaf = (str(part) for part in path)
@@ -106,9 +112,15 @@ def to_nnx(path, array, shape):
     return np.ascontiguousarray(array).reshape(shape)
 
 
-def to_torch(path, array):
-    """A matrix of ours in PyTorch's layout; vectors and tables lie alike in both."""
-    return np.asarray(array).T if str(path[-1]).endswith("kernel") else np.asarray(array)
+def to_torch(path, array, shape):
+    """An array of ours in PyTorch's layout, which has that shape."""
+    array = np.asarray(array)
+    if str(path[-1]).endswith("kernel"):
+        if len(shape) == 4:
+            outputs, inputs, height, width = shape
+            return array.reshape(height, width, inputs, outputs).transpose(3, 2, 0, 1)
+        return array.T
+    return array.reshape(shape)
 
 
 def load(model, arrays, renames=()):
