@@ -26,9 +26,11 @@ from jaxtyping import Bool, Float, Int
 
 from jaxsens._neyman import decreasing, design, falling
 
-# Shares of the pilot in the strata, by growing margin: most flips are in the first tenth.
-SHARES = np.array([0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.4])
-PILOT_BITS = np.array([6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.7])  # an example, where nothing is known yet
+# Shares of the pilot in the strata, by growing margin: most flips are in the first tenth, where
+# finer strata are worth a third of the passes when flips are rare.
+SHARES = np.array([0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.35])
+# An example, where nothing is known yet.
+PILOT_BITS = np.array([8.0, 7.0, 6.5, 6.0, 5.5, 5.0, 4.0, 3.0, 2.0, 1.0, 0.7])
 PILOT = (100, 1000)  # at least and at most so many examples
 FOLDS = 5
 GROWTH = 20.0  # from one round to the next at most
