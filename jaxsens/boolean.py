@@ -18,6 +18,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num, Shaped
 
+Reals = Float[np.ndarray, "*batch"] | np.floating  # NumPy's sums over all axes are scalars
+Integers = Int[np.ndarray, "*batch"] | np.integer
 MAX_DIMENSION = 30  # The transform of a ±1 table reaches 2^d, which int32 must hold.
 
 
@@ -127,7 +129,7 @@ def weights_by_degree(f: Num[ArrayLike, "*batch N"]) -> Float[np.ndarray, "*batc
     return np.add.reduceat(squares[..., order], starts, axis=-1)
 
 
-def degree(f: Num[ArrayLike, "*batch N"]) -> Int[np.ndarray, "*batch"]:
+def degree(f: Num[ArrayLike, "*batch N"]) -> Integers:
     """Largest |U| with f_hat(U) != 0, for a ±1 table: no tolerance is needed."""
     nonzero = fourier_coefficients(_signs(f)) != 0
     return np.max(np.where(nonzero, set_sizes(_log2(nonzero.shape[-1])), 0), axis=-1)
@@ -167,24 +169,24 @@ def sensitivity_profile(f: Num[ArrayLike, "*batch N"]) -> Float[np.ndarray, "*ba
     return counts.reshape(*s.shape[:-1], bins) / s.shape[-1]
 
 
-def average_sensitivity(f: Num[ArrayLike, "*batch N"]) -> Float[np.ndarray, "*batch"]:
+def average_sensitivity(f: Num[ArrayLike, "*batch N"]) -> Reals:
     """S(f) = E_x[S(f, x)] = sum_i Inf_i(f) = sum_U |U| f_hat(U)^2 (Eq. 1)."""
     return influences(f).sum(-1)
 
 
-def normalised_sensitivity(f: Num[ArrayLike, "*batch N"]) -> Float[np.ndarray, "*batch"]:
+def normalised_sensitivity(f: Num[ArrayLike, "*batch N"]) -> Reals:
     """S(f) / d: what `jaxsens.sensitivity` estimates with Bits and Flip."""
     return influences(f).mean(-1)
 
 
-def maximum_sensitivity(f: Num[ArrayLike, "*batch N"]) -> Int[np.ndarray, "*batch"]:
+def maximum_sensitivity(f: Num[ArrayLike, "*batch N"]) -> Integers:
     """S_max(f) = max_x S(f, x); degree(f) <= S_max(f)^2 (Huang 2019)."""
     return sensitivity_at(f).max(-1).astype(np.int64)
 
 
 def noise_stability(
     f: Num[ArrayLike, "*batch N"], rho: float | Float[ArrayLike, "..."]
-) -> Float[np.ndarray, "..."]:
+) -> Float[np.ndarray, "..."] | np.floating:
     """Q_rho(f) = E[f(x) f(x')] = sum_k rho^k W_k, each x'_i = x_i with probability (1 + rho) / 2.
 
     `rho` is a number or an array; the result has shape batch + rho.shape. ValueError outside

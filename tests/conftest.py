@@ -9,10 +9,14 @@ import tempfile
 # processes that tests start and stop would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-# Before jax starts its backend: two devices, as fake as they come, in every run.
-FLAG = "--xla_force_host_platform_device_count"
-if FLAG not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}=2".strip()
+# Before jax starts its backend: two devices, as fake as they come, in every run; and programs, of
+# which most run once, that compile several times as fast. To compile them as users do:
+# XLA_FLAGS=--xla_backend_optimization_level=3.
+given = os.environ.get("XLA_FLAGS", "")
+for flag in ("--xla_force_host_platform_device_count=2", "--xla_backend_optimization_level=1"):
+    if flag.split("=")[0] not in given:
+        given += f" {flag}"
+os.environ["XLA_FLAGS"] = given.strip()
 # What one test has compiled the others take from here, in every worker and every process that a
 # test starts. Of this run alone, unless the variable names a directory.
 COMPILED = None

@@ -1,7 +1,11 @@
 """No number for what is not a decision function, through the public call."""
 
 import functools
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import equinox as eqx
 import flax.linen as nn
@@ -162,12 +166,30 @@ def test_a_model_of_one_batch_size():
 
 def test_one_decision_for_everything():
     model = lambda x: LOGITS(x) + 50 * jnp.eye(3)[1][None]  # noqa: E731
-    with pytest.warns(UserWarning, match="decides 1 for all 40 examples") as said:
+    with pytest.warns(UserWarning, match="decides 1 for all 40 examples"):
         assert measure(model).value == 0
-    assert said[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         measure(model, decision="argmax")
+
+
+CALLER = """
+import jax, numpy as np
+from jaxsens import Bits, Flip, sensitivity
+x, shift = np.ones((100, 3)), np.array([0, 50, 0])
+sensitivity(lambda x: x + shift, x, key=jax.random.key(0), tokens=Bits(), noise=Flip())
+"""
+
+
+def test_a_warning_names_the_line_of_the_call(tmp_path):
+    """In a process without the checks of annotations, which put frames of their own between."""
+    file = tmp_path / "caller.py"
+    file.write_text(CALLER)
+    done = subprocess.run(
+        [sys.executable, file], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.startswith(f"{file}:5: UserWarning: the model decides 1 for all 100")
 
 
 def test_another_threshold_is_no_other_program():

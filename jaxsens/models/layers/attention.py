@@ -85,7 +85,7 @@ def project_heads(
     x: Float[Array, "n q c"],
     heads: int,
     memory: Float[Array, "n k c"] | None = None,
-) -> list[Float[Array, "n h t d"]]:
+) -> list[Float[Array, "n h _ e"]]:
     """Queries, keys and values of every head, from the one matrix [W_Q, W_K, W_V].
 
     Keys and values are of ``memory``, or of ``x`` too. Cutting the matrix rather than its product
@@ -207,7 +207,7 @@ class Attention(nnx.Module):
 
     def _project(
         self, x: Float[Array, "n q d"], memory: Float[Array, "n k d"]
-    ) -> list[Float[Array, "n h t d"]]:
+    ) -> list[Float[Array, "n h _ e"]]:
         if self.fused:
             return project_heads(self.qkv, x, self.heads, memory)
         pairs = ((self.query, x), (self.key, memory), (self.value, memory))
