@@ -68,5 +68,5 @@ def draw(record: RunRecord) -> None:
         panel.set(title=name, xlabel="sensitivity, share of bits")
         panel.set_xlim(left=0)
     panels[0][0].set_ylabel("right, %")
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     report.save(figure, record.directory / "known_sensitivity.png")

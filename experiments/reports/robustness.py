@@ -73,8 +73,8 @@ def sweep_lines(result: Mapping[str, Any]) -> list[str]:
             token = field.removeprefix("sensitivity").replace("_size", ", patches of ")
             low, high = found["range"]
             said.append(
-                f"{arch}{token}: sensitivity set between {low:.4f} and {high:.4f}; 0.01 less of it "
-                "gives, in points of accuracy:"
+                f"{arch}{token}: sensitivity from {low:.4f} to {high:.4f}{_moved(found)}; 0.01 "
+                "less of it gives, in points of accuracy:"
             )
             for name in OUTCOMES:
                 if name in found:
@@ -85,6 +85,15 @@ def sweep_lines(result: Mapping[str, Any]) -> list[str]:
                     )
             said.append(f"  clean: {interval(found['clean'], -1)} ({verdict(found['clean'])})")
     return said
+
+
+def _moved(found: Mapping[str, Any]) -> str:
+    """Whether the strength did set it."""
+    if "set" not in found:
+        return ""
+    high = found["set"]["high"]
+    told = "set by it" if high is not None and high < 0 else "not clearly set by it"
+    return f" ({told}: rho of strength and sensitivity {interval(found['set'])})"
 
 
 def verdict(slope: Mapping[str, Any]) -> str:
@@ -140,7 +149,7 @@ def _corruptions(record: RunRecord, models: Mapping[str, Lines], result: Mapping
     left.invert_yaxis()
     left.grid(axis="y", alpha=0.3)
     right.set(xlabel="severity (0: clean)", ylabel="accuracy, %, mean over corruptions")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(_subject(result), fontsize=10)
     report.save(figure, record.directory / "corruptions.png")
 
@@ -165,7 +174,7 @@ def _scatter(record: RunRecord, models: Mapping[str, Lines], result: Mapping[str
         )
         panel.set_xlim(left=0)
         panel.title.set_fontsize(9)
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(_subject(result), fontsize=10)
     report.save(figure, record.directory / "scatter.png")
 

@@ -74,6 +74,8 @@ def _slopes(lines: Lines, field: str) -> dict[str, Any]:
         return slope(x, y, groups.tolist())
 
     found: dict[str, Any] = {"range": [float(x.min()), float(x.max())], "models": len(lines)}
+    levels = np.array([line["level"] for line in lines])
+    found["set"] = _named(bootstrap(spearman, levels, x, clusters=clusters))
     for name in OUTCOMES:
         y = outcome(lines, name)
         if y is not None:

@@ -74,6 +74,8 @@ def _read(path: Path) -> tuple[RunRecord, Training, Task]:
             f"{path} is a run of {said.get('experiment')!r}; expected one of cifar, "
             "fashion_mnist, svhn, robustness"
         )
+    if not (path / "result.json").exists():
+        raise UserError(f"{path} has not finished; go on with it by --resume, then measure it")
     if not (path / "checkpoints").is_dir():
         raise UserError(f"{path} has no checkpoints; its networks cannot be had from it")
     settings: dict[str, Any] = {}

@@ -55,6 +55,10 @@ def test_networks_of_a_finished_run_are_the_same_networks(finished, grey, tmp_pa
     assert "two runs have the network mlp" in one_line(
         robustness, "--runs", finished("robustness"), copy, capsys=capsys
     )
+    (copy / "result.json").unlink()
+    assert "has not finished; go on with it by --resume" in one_line(
+        robustness, "--runs", copy, capsys=capsys
+    )
     assert "is a run of 'synthetic'; expected one of cifar" in one_line(
         robustness, "--runs", finished("synthetic"), capsys=capsys
     )
@@ -99,6 +103,9 @@ def test_the_answer_of_a_sweep_is_its_slope():
     assert report.verdict(found["clean"]) in ("undecided", "too few to tell")
     text = "\n".join(report.sweep_lines({"sweeps": analysis.sweeps(lines)}))
     assert "0.01 less of it gives, in points of accuracy" in text
+    assert (
+        "sensitivity from 0.0100 to 0.1010 (set by it: rho of strength and sensitivity -0.9" in text
+    )
     assert "noise-like corruptions: +4.00 [+4.00, +4.00] (helps)" in text
     assert not analysis.sweeps(lines[:4])
     whole = analysis.associations(lines)
