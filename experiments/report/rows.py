@@ -90,16 +90,18 @@ def _kept(directory: Path) -> Kept:
     experiment = config.get("experiment")
     meta = record.read("meta.json") if (directory / "meta.json").exists() else {}
     result = record.read("result.json") if (directory / "result.json").exists() else {}
+    beyond = False
     if experiment == stated.EXPERIMENT:
         evidence = stated.evidence(record)
     elif isinstance(experiment, str) and experiment in REPORTS:
         report = report_of(experiment)
+        beyond = getattr(report, "BEYOND", False)  # it also asks what neither paper does
         if not hasattr(report, "evidence"):
             raise UserError(f"nothing sets records of {experiment} beside the papers yet")
         evidence = report.evidence(record)
     else:
         raise UserError(f"it names no experiment that is known here: {experiment!r}")
-    if not evidence:
+    if not evidence and not beyond:
         raise UserError("nothing in it speaks of a claim of either paper")
     for one in evidence:
         verdict(one)  # a value that no verdict can be given on is damage of this record

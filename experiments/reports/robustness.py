@@ -16,6 +16,7 @@ OUTCOMES = {
     "noise_accuracy": "noise-like",
     "other_accuracy": "other",
 }
+BEYOND = True  # with several strengths it asks what neither paper does
 MARKS = {"none": "o", "augmentation": "^", "regularisation": "s"}
 
 
