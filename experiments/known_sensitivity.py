@@ -143,6 +143,7 @@ def work(config: Config, tables: dict[str, np.ndarray], record: RunRecord) -> di
             for line in trained(config, name, target, strength, record)
         ]
         targets[name]["slopes"] = slopes(lines, targets[name])
+        targets[name]["contrasts"] = contrasts(lines)
         found += lines
     return {"final": found, "targets": targets}
 
@@ -229,6 +230,30 @@ def known(target: np.ndarray, flip: float) -> dict[str, Any]:
         np.asarray(boolean.walsh_hadamard(jnp.asarray(smooth, jnp.float32))) >= 0, 1, -1
     )
     return {"itself": judged(target, target, flip), "best": judged(best, target, flip)}
+
+
+def contrasts(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each strength changes against the weakest, paired by seed: (mean, standard error)."""
+    by_strength: dict[float, dict[int, dict[str, Any]]] = {}
+    for line in lines:
+        by_strength.setdefault(line["strength"], {})[line["seed"]] = line
+    weakest = by_strength.pop(min(by_strength))
+    found = []
+    for strength, mine in sorted(by_strength.items()):
+        change = {
+            name: np.array([mine[seed][name] - weakest[seed][name] for seed in weakest])
+            for name in ("sensitivity", "clean", "noise", "block")
+        }
+        found.append(
+            {"strength": strength}
+            | {name: (v.mean(), standard_error(v)) for name, v in change.items()}
+        )
+    return found
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean of independent values; NaN for one."""
+    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
 
 
 def slopes(lines: list[dict[str, Any]], target: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Table and figure of the experiment on targets of known sensitivity, from run records alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ def summary(record: RunRecord) -> str:
             rows.append(row + [f"{100 * np.mean([x[k] for x in mine]):.1f}" for k in OUTCOMES])
         header = ["strength", "sensitivity", *(f"{text}, %" for text in OUTCOMES.values())]
         said.append(report.table(header, rows))
+        said += contrast_lines(known.get("contrasts", ()))
         for side, found in known["slopes"].items():
             parts = [
                 f"{text} {interval(found[k], -1)} ({verdict(found[k])})"
@@ -52,6 +53,22 @@ def summary(record: RunRecord) -> str:
                 f"gives, in points: {'; '.join(parts)}"
             )
     return "\n".join(said)
+
+
+def contrast_lines(contrasts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each strength changes against the weakest, paired by seed."""
+    said = []
+    for one in contrasts:
+        changes = [
+            f"{text} {100 * value:+.1f} ± {np.nan if error is None else 100 * error:.1f}"
+            for k, text in OUTCOMES.items()
+            for value, error in [one[k]]
+        ]
+        said.append(
+            f"strength {one['strength']:g} against the weakest, by seed: sensitivity "
+            f"{one['sensitivity'][0]:+.4f}; in points: {', '.join(changes)}"
+        )
+    return said
 
 
 def draw(record: RunRecord) -> None:

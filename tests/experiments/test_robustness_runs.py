@@ -149,4 +149,7 @@ def test_the_record_of_known_targets(finished):
     own = result["targets"]["majority"]["itself"]
     assert own["clean"] == 1.0
     assert own["sensitivity"] == pytest.approx(5 * (6 / 16) / 6)  # 5 of 6 bits, C(4, 2) / 2^4
-    assert json.dumps(result["targets"]["majority"]["slopes"])
+    (contrast,) = result["targets"]["majority"]["contrasts"]
+    noise = {(line["strength"], line["seed"]): line["noise"] for line in result["final"]}
+    change = [noise[0.9, seed] - noise[0.0, seed] for seed in (0, 1)]
+    assert contrast["noise"] == pytest.approx([np.mean(change), abs(np.diff(change)[0]) / 2])
