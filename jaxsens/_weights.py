@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Shaped
 
 Kind = Literal["std", "relative", "norm", "sphere"]
 # where(path, array) -> is this array one of the weights to be nudged?
@@ -99,7 +99,7 @@ def check_kind(kind: str) -> None:
         raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
 
 
-def crossed(values: Float[np.ndarray, "R N"]) -> tuple[float, float]:
+def crossed(values: Shaped[np.ndarray, "R N"]) -> tuple[float, float]:
     """Mean and standard error of a value for each of R draws and N examples, both random.
 
     Draws are shared by all examples and examples by all draws, so neither R N values nor N are

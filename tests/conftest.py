@@ -27,6 +27,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+import witnesses.shapes  # noqa: E402
+
+witnesses.shapes.check_annotations()  # before jaxsens is imported
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # The first example of a property compiles; a deadline would time the compiler.

@@ -5,13 +5,28 @@ others are mypy's, and many tests hand over what is wrong on purpose. Where an a
 annotated one of NumPy may be given, as in JAX itself.
 """
 
+import pkgutil
 import types
 import typing
+from pathlib import Path
 
 import jax
 import jaxtyping
 import numpy as np
 from beartype import beartype
+
+ROOT = Path(__file__).parents[2] / "jaxsens"
+# What is checked beside the modules with an underscore. Models and `jaxsens.boolean` say in a line
+# of their own what they must be given, and tests of that line give them something else.
+PACKAGES = ("losses", "models.layers", "noise", "placement", "tokens", "training")
+
+
+def check_annotations():
+    """From now on, in modules that are not imported yet."""
+    private = [found.name for found in pkgutil.iter_modules([str(ROOT)]) if found.name[0] == "_"]
+    jaxtyping.install_import_hook(
+        [f"jaxsens.{name}" for name in (*private, *PACKAGES)], "witnesses.shapes.checked"
+    )
 
 
 def checked(function):
