@@ -146,7 +146,7 @@ def large_d() -> bytes:
             if name == cases[0][0]:
                 spectrum = orbit_spectra(orbits)[1]
                 _scatter(axes[1, 1], spectrum)
-                axes[1, 1].set_title(f"NTK, {name}, d = {sizes[-1]}: eigenspaces above rounding")
+                axes[1, 1].set_title(f"NTK, {name}, d = {sizes[-1]}:\neigenspaces above rounding")
         sizes = (6, 12, 24, 66, 192, 600, 3000)
         three = (
             (

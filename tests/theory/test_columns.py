@@ -168,3 +168,15 @@ def test_refusals_name_the_cost(d, tokens, message):
     with pytest.raises(ValueError, match=message) as caught:
         cost(d, tokens)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bias", [1e-7, 1e8])
+def test_what_values_of_k_cannot_show_is_undecided(bias):
+    architecture = Architecture(tokens=2, bias=bias)
+    ours = column_verdict(architecture, evaluate(architecture, 6))
+    dense = check_proposition_3_1(architecture, 6)
+    assert (ours.ck.parts, ours.ntk.parts) == (dense.ck.parts, dense.ntk.parts)
+    assert ours.status == dense.status
+    assert ours.ck.parts[2:] == ("undecided", "undecided")
+    larger = column_verdict(architecture, evaluate(architecture, 16))
+    assert larger.ntk.parts[2:] == ("undecided", "undecided")
