@@ -82,7 +82,8 @@ def summary(record: RunRecord) -> str:
 def draw(record: RunRecord) -> None:
     """Redraw the figure of a run: each decay's networks, aligned where the loss is first 0.01.
 
-    The mean is drawn where at least a quarter of them have a value, as in the paper.
+    The mean is drawn where at least a quarter of them have a value, as in the paper. Networks
+    that did not learn it are dashed, and end at 0.
     """
     found = curves(record)
     drawn, panels = report.figure(12, 3.2, ncols=len(PANELS))
@@ -93,6 +94,9 @@ def draw(record: RunRecord) -> None:
             shifted: dict[int, list[float]] = {}
             for curve, end in zip(networks, ends, strict=True):
                 if end is None:
+                    steps = curve["step"] - curve["step"][-1]
+                    style = {"linestyle": "--", "linewidth": 0.7, "alpha": 0.6}
+                    panel.plot(steps, curve[field], color=color, **style)
                     continue
                 steps = curve["step"] - curve["step"][end]
                 panel.plot(steps, curve[field], color=color, linewidth=0.5, alpha=0.3)
@@ -105,7 +109,10 @@ def draw(record: RunRecord) -> None:
             if field == "test_loss":
                 panel.set_yscale("log")
     handles, labels = panels[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    drawn.legend(
+        handles, labels, loc="outside lower center", ncols=4, fontsize=8,
+        title="dashed: did not learn it, aligned at their last step", title_fontsize=8,
+    )  # fmt: skip
     report.save(drawn, record.directory / "dynamics.png")
 
 
