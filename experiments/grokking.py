@@ -42,7 +42,9 @@ from jaxsens.data.algorithmic import modular_addition
 from jaxsens.data.split import Split
 from jaxsens.losses import plain, precise_cross_entropy
 from jaxsens.measures import fourier as progress
+from jaxsens.measures.parameters import not_positions
 from jaxsens.models.one_layer import OneLayerTransformer
+from jaxsens.sharpness import average_direction
 from jaxsens.training import Trainer
 
 # What is perturbed: both numbers, as "sensitivity" in the record, and one, as "sensitivity_one".
@@ -160,7 +162,7 @@ def work(config: Config, splits: dict[str, Split], record: RunRecord) -> dict[st
     )
     return {
         "final": finals("transformer", models, seeds=seeds, measures=(), record=record),
-        "progress": fourier_progress(config, record, pairs),
+        "progress": fourier_progress(config, record, splits["train"]),
     }
 
 
@@ -212,10 +214,11 @@ def keep_weights(step: int, models: Any, *, directory: Path, config: Config) -> 
         write_whole(directory / f"{step:06d}.npy", content.getvalue())
 
 
-def fourier_progress(config: Config, record: RunRecord, train: np.ndarray) -> list[dict[str, Any]]:
+def fourier_progress(config: Config, record: RunRecord, train: Split) -> list[dict[str, Any]]:
     """Restricted and excluded loss and Fourier sparsity for each seed and each kept set of weights.
 
-    The key frequencies of a seed are those of its last weights.
+    The key frequencies of a seed are those of its last weights. Beside them paper B's sharpness:
+    the mean increase of the training loss under noise of std 0.02 on all weights but the positions.
     """
     pairs = np.stack(np.divmod(np.arange(config.modulus**2), config.modulus), axis=1)
     files = sorted((record.directory / "weights").glob("*.npy"))
@@ -238,7 +241,16 @@ def fourier_progress(config: Config, record: RunRecord, train: np.ndarray) -> li
                     "seed": config.seed + i,
                     "epoch": int(file.stem),
                     "frequencies": frequencies,
-                    **losses(logits, frequencies, train),
+                    **losses(logits, frequencies, train.inputs),
+                    "sharpness": average_direction(
+                        _loss,
+                        model,
+                        *train,
+                        key=jax.random.key(config.seed + i),
+                        draws=3,
+                        where=not_positions,
+                        batch_size=2**14,
+                    ).value,
                     "embedding_gini": progress.gini(progress.embedding_power(embedding)),
                 }
             )
@@ -255,6 +267,10 @@ def losses(
         "restricted_loss": progress.restricted_loss(logits, frequencies),
         "excluded_loss": progress.excluded_loss(logits, frequencies, train),
     }
+
+
+def _loss(model: OneLayerTransformer, pairs: Array, labels: Array) -> Array:
+    return precise_cross_entropy(model(pairs), labels)
 
 
 @jax.jit

@@ -85,10 +85,12 @@ def draw(record: RunRecord) -> None:
         for title, curves in shown.items()
     }
     shown = {title: curves for title, curves in shown.items() if curves}
+    if kept and "sharpness" in kept[0]:  # earlier records have none
+        shown["sharpness\n(noise of std 0.02)"] = {"sharpness": "train"}
     figure, panels = report.figure(7.5, 2 * len(shown), nrows=len(shown), sharex=True)
     for panel, (title, curves) in zip(panels, shown.items(), strict=True):
         for number, (field, label) in enumerate(curves.items()):
-            source = kept if field in MEASURES else lines
+            source = kept if field in (*MEASURES, "sharpness") else lines
             for i, seed in enumerate(seeds):
                 epochs, values = report.curve(source, field, seed=seed)
                 style = {"color": f"C{number}", "linewidth": 0.8, "alpha": 1.0 if i == 0 else 0.4}

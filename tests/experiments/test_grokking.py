@@ -22,6 +22,7 @@ def test_a_run_records_both_noises_and_what_the_weights_compute(finished):
     assert {"sensitivity_stderr", "weight_norm", "test_loss"} <= set(lines[0])
     progress = record.read("result.json")["progress"]
     assert [line["epoch"] for line in progress if line["seed"] == 42] == [0, 4, 8, 12]
+    assert all(np.isfinite(line["sharpness"]) for line in progress)
     assert "lead" in grokking_report.summary(record)
 
 
