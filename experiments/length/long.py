@@ -28,7 +28,7 @@ class Config(scaling.Config):
     SMALLEST: ClassVar[Mapping[str, Any]] = {
         **scaling.Config.SMALLEST,
         "functions": ("first", "mean"),
-        "lengths": (40, 300),
+        "lengths": (300,),
         "width": 4,
     }
 

@@ -42,8 +42,8 @@ MODULES = {
 }
 # One shape for all of them, so that they share their programs.
 LENGTH = (
-    "--width 8 --steps 12 --every 4 --save-every 4 --batch-size 16 --test 64 --draws 2 --batches 2 "
-    "--samples 16 --exact 4 --no-stop"
+    "--width 8 --depth 1 --steps 12 --every 4 --save-every 4 --batch-size 16 --test 64 --draws 2 "
+    "--batches 2 --samples 16 --exact 4 --no-stop"
 )
 ARGUMENTS = {
     "mnist": "--data embedded --smoke --arch mlp",
