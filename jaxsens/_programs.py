@@ -64,8 +64,11 @@ def plan(
 def train(
     spec: Spec, state: State, batches: Batches, plan: PyTree
 ) -> tuple[State, Float[Array, "S steps"]]:
+    # The same for all seeds: by seed, a switch would take every branch and drop all but one.
+    kinds = cast(Any, batches).kind(plan[0])[0] if hasattr(batches, "shapes") else None
+
     def one_seed(carry: State, batches: Batches, plan: PyTree) -> tuple[State, Array]:
-        return jax.lax.scan(functools.partial(_step, spec, batches), carry, plan)
+        return jax.lax.scan(functools.partial(_step, spec, batches), carry, (plan, kinds))
 
     over = 0 if batches.per_seed else None
     state, losses = placement.each_seed(one_seed, spec.mesh, (0, over, 0))(state, batches, plan)
@@ -74,11 +77,24 @@ def train(
 
 
 def _step(
-    spec: Spec, batches: Batches, state: State, item: tuple[PyTree, Array]
+    spec: Spec, batches: Batches, state: State, item: tuple[tuple[PyTree, Array], Array | None]
 ) -> tuple[State, Float[Array, ""]]:
     """One step of one seed."""
-    which, key = item
-    inputs, labels = placement.constrain(batches.batch(which), spec.mesh, placement.ROWS)
+    (which, key), kind = item
+    if kind is None:
+        return _update(spec, batches.batch(which), state, key)
+    shaped: Any = batches
+
+    # A whole step for each shape: a branch inside the gradient would carry what all others kept.
+    def of(kind: int) -> Callable[[State, Array], tuple[State, Array]]:
+        return lambda state, key: _update(spec, shaped.batch(which, kind), state, key)
+
+    return jax.lax.switch(kind, [of(kind) for kind in range(shaped.shapes)], state, key)
+
+
+def _update(spec: Spec, batch: Split, state: State, key: Array) -> tuple[State, Float[Array, ""]]:
+    """One step of one seed on its batch."""
+    inputs, labels = placement.constrain(batch, spec.mesh, placement.ROWS)
     if spec.augment is not None:
         key, augment_key = jax.random.split(key)
         inputs = spec.augment(inputs, augment_key)

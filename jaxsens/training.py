@@ -23,6 +23,8 @@ from jaxsens.data.split import Split as Split
 from jaxsens.losses import Loss, Metric, Plain, accuracy, cross_entropy, plain
 
 Data = Split | Batches
+# What is evaluated: one split, one for each seed, or parts of one (sequences by their length)
+Evaluated = Split | Shuffled | Sequence[Split]
 
 
 class Trainer:
@@ -135,15 +137,24 @@ class Trainer:
         return state, losses.reshape(len(keys), epochs, per_epoch)
 
     def evaluate(
-        self, state: State, data: Split | Shuffled, *, batch_size: int = 500
+        self, state: State, data: Evaluated, *, batch_size: int = 500
     ) -> dict[str, Float[Array, " S"]]:
         """The mean of each metric over all of ``data`` for each seed, in inference mode.
 
-        ``Shuffled(split, per_seed=True)``, arrays (S, N, ...), are data of its own for each seed.
+        ``Shuffled(split, per_seed=True)``, arrays (S, N, ...), are data of its own for each seed;
+        several splits are parts of one, of which the mean is over all examples.
         """
+        size = positive_int("batch_size", batch_size)
+        if not isinstance(data, Split | Shuffled):
+            parts = [(examples(part), self.evaluate(state, part, batch_size=size)) for part in data]
+            total = sum(count for count, _ in parts)
+            return {
+                name: jnp.stack([count / total * found[name] for count, found in parts]).sum(0)
+                for name in parts[0][1]
+            }
         per_seed = isinstance(data, Shuffled) and data.per_seed
         split = data.data if isinstance(data, Shuffled) else data
-        size = min(positive_int("batch_size", batch_size), examples(split, axis=int(per_seed)))
+        size = min(size, examples(split, axis=int(per_seed)))
         if self.mesh is not None:
             put = placement.by_seed if per_seed else placement.shared
             state, split = placement.by_seed(state, self.mesh), put(split, self.mesh)

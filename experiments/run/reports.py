@@ -11,6 +11,7 @@ REPORTS = {
     "flatness": "experiments.reports.flatness",
     "grokking": "experiments.reports.grokking",
     "imagenet": "experiments.vision.imagenet_report",
+    "language": "experiments.reports.language",
     "length_dynamics": "experiments.reports.length.dynamics",
     "length_generalisation": "experiments.reports.length.generalisation",
     "length_long": "experiments.reports.length.scaling",

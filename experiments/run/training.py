@@ -17,8 +17,7 @@ from experiments.run.measure import Measure, measured
 from experiments.run.progress import Progress
 from experiments.run.record import RunRecord
 from jaxsens import placement
-from jaxsens.data.batches import Shuffled
-from jaxsens.training import Data, Split, State, Trainer, fit
+from jaxsens.training import Data, Evaluated, State, Trainer, fit
 
 # observe(step, models), the models of all seeds in inference mode
 Observe = Callable[[int, Sequence[nnx.Module]], None]
@@ -66,7 +65,7 @@ class Schedule:
 def train_and_measure(
     name: str,
     trainer: Trainer,
-    splits: Mapping[str, Split | Shuffled],
+    splits: Mapping[str, Evaluated],
     *,
     seeds: Sequence[int],
     schedule: Schedule,
@@ -78,9 +77,9 @@ def train_and_measure(
 ) -> list[nnx.Module]:
     """Train the seeds together; write a line for each seed and evaluation, and checkpoints.
 
-    A line holds the trainer's metrics on every one of ``splits``, as ``train_loss`` for instance,
-    and the fields of ``measures``. A split of its own for each seed is ``Shuffled(split,
-    per_seed=True)``. ``data`` is what is trained on, where that is not the split
+    A line holds the trainer's metrics on every one of ``splits`` (:data:`Evaluated`), as
+    ``train_loss`` for instance, and the fields of ``measures``. A split of its own for each seed is
+    ``Shuffled(split, per_seed=True)``. ``data`` is what is trained on, where that is not the split
     called train: any source of batches. ``observe`` sees every evaluation and may keep what it
     likes; ``until`` ends the training early, when it returns true for the lines of all seeds. A
     record that already has checkpoints of ``name`` is taken up where they end. Returns the final
@@ -173,7 +172,7 @@ def finals(
 def evaluate(
     trainer: Trainer,
     state: State,
-    splits: Mapping[str, Split | Shuffled],
+    splits: Mapping[str, Evaluated],
     measures: Sequence[Measure],
     keys: Sequence[Array],
 ) -> list[dict[str, Any]]:
@@ -220,7 +219,7 @@ def _key_at(schedule: Schedule, key: Array, step: int) -> Array:
 
 def _note(
     lines: Sequence[Mapping[str, Any]],
-    splits: Mapping[str, Split | Shuffled],
+    splits: Mapping[str, Evaluated],
     measures: Sequence[Measure],
 ) -> str:
     names = [*(f"{part}_accuracy" for part in splits), *(measure.name for measure in measures[:1])]

@@ -24,6 +24,10 @@ class Batches(Protocol):
       be a function of the key and the number of the step alone, so that a resumed run repeats the
       uninterrupted one. Traced; ``start`` is traced too, ``steps`` is static.
     - ``batch(item)``: the examples of one step from its item of the plan. Traced.
+
+    Where batches have several shapes (:class:`~jaxsens.data.buckets.Buckets`): ``shapes``, how
+    many, ``kind(item)``, the number of the one that a step has, which may not depend on the key
+    of ``plan``, and ``batch(item, kind)`` for each.
     """
 
     @property

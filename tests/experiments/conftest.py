@@ -28,11 +28,16 @@ def colour(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def command(grey, weights):
+def mrpc(tmp_path_factory):
+    return small_runs.write_pairs(tmp_path_factory.mktemp("data") / "mrpc")
+
+
+@pytest.fixture(scope="session")
+def command(grey, weights, mrpc):
     """The small run of an experiment, by name: ``command(name, *more)`` is its exit status."""
 
     def command(name, *more):
-        words = small_runs.arguments(name, grey=grey, weights=weights)
+        words = small_runs.arguments(name, grey=grey, weights=weights, mrpc=mrpc)
         with small_runs.surroundings(name):
             return execute(small_runs.MODULES[name], *words, *more)
 

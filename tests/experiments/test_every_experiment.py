@@ -25,8 +25,11 @@ def test_every_report_is_of_an_experiment_and_the_other_way_round():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_leaves_its_record_and_figures(finished, name):
     directory = finished(name)
-    others = {"checkpoints", "weights"} if name == "grokking" else {"checkpoints"}
-    others = set() if name == "imagenet" else others
+    others = {
+        "grokking": {"checkpoints", "weights"},
+        "imagenet": set(),
+        "language": {"checkpoints", "tokenizer.json"},
+    }.get(name, {"checkpoints"})
     files = RECORD | small_runs.FIGURES[name] | others
     assert {path.name for path in directory.iterdir()} == files
     config = json.loads((directory / "config.json").read_text())

@@ -14,6 +14,7 @@ from experiments import (
     grokking,
     imagenet,
     known_sensitivity,
+    language,
     mnist,
     robustness,
     sparse_parity,
@@ -31,6 +32,7 @@ MODULES = {
     "sparse_parity": sparse_parity,
     "grokking": grokking,
     "imagenet": imagenet,
+    "language": language,
     "length_dynamics": dynamics,
     "length_generalisation": generalisation,
     "length_long": long,
@@ -54,6 +56,9 @@ ARGUMENTS = {
     "--final-samples 200",
     "grokking": "--seeds 2 --epochs 12 --every 2 --save-every 4 --snapshot-every 4 --modulus 7 "
     "--train-fraction 0.6",
+    "language": "--task mrpc --data {mrpc} --arch lstm --depth 1 --width 8 --vocabulary 270 "
+    "--max-length 20 --buckets 1 --points 64 --every 32 --batch-size 8 --sensitivity-examples 12 "
+    "--tokens 3 --draws 1 --curve-examples 12",
     "imagenet": f"{' '.join(small_imagenet.RUN)} --weights {{weights}}",
     "length_dynamics": f"--bits 3 --decays 0 0.3 --seeds 1 {LENGTH}",
     "length_scaling": f"--lengths 3 --functions parity first --seeds 2 {LENGTH}",
@@ -72,6 +77,7 @@ FIGURES = {
     "sparse_parity": {"curves.png"},
     "grokking": {"curves.png"},
     "imagenet": {"imagenet.png"},
+    "language": {"language.png"},
     "length_dynamics": {"dynamics.png"},
     "length_scaling": {"scaling.png"},
     "length_tradeoff": {"tradeoff.png"},
@@ -97,6 +103,20 @@ def surroundings(name):
                 yield
         else:
             yield
+
+
+def write_pairs(folder):
+    """A paraphrase corpus in the MSR form, of which the same words say that it is one."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for part, count in (("train", 40), ("test", 16)):
+        lines = ["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"]
+        for number in range(count):
+            one, two = (" ".join(rng.choice(["ab", "c", "def"], 2)) for _ in range(2))
+            same = number % 2
+            lines.append(f"{same}\t{number}\t{number}\t{one}\t{one if same else two}")
+        (folder / f"msr_paraphrase_{part}.txt").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 def write_images(path, size, channels):

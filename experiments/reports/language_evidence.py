@@ -1,0 +1,147 @@
+"""What a record of the language experiment says of paper A's claims."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments.paper import SENSITIVITY, WHOLE, Claim, claim
+from experiments.run import report
+from experiments.run.curve import by_model
+from experiments.run.evidence import Evidence, below, shown
+from experiments.run.record import RunRecord
+
+Lines = report.Lines
+POSITION = "sensitivity by position, aligned to the right"
+LATER = "Section 6, A.4"
+END = 16  # positions that are the end of a pair; the last, a </s>, is not counted
+PAPER = {"depth": 4, "heads": 8, "width": 256, "points": 100_000}
+PRINTED = ("lstm", "roberta", "roberta-relu")
+
+
+def evidence(record: RunRecord) -> list[Evidence]:
+    """The paper's numbers and the order of the networks, by position too."""
+    result, config = record.read("result.json"), record.read("config.json")
+    finals = by_model(result["final"])
+    task, differs = config["task"], _differs(config, result)
+    if config["sigma2"][0] != 15:
+        return []
+    found = []
+    for name, lines in finals.items():
+        label, value = lines[0]["label"], _number(lines, "sensitivity")
+        if task != "verses" and name in PRINTED:
+            setting = f"{task.upper()}, {TRAINING}"
+            asked = claim("Section 6", label, SENSITIVITY, setting=setting)
+            found.append(Evidence(asked, *value, differs=differs))
+        if task == "mrpc" and name in PRINTED:
+            found.append(Evidence(claim(NOTEBOOK, label, SENSITIVITY), *value, differs=differs))
+        if task == "qqp" and name in ("lstm", "roberta"):
+            whole = _number(lines, "sensitivity_whole")
+            found.append(Evidence(claim("Table 4", label, WHOLE), *whole, differs=differs))
+        found += _position(name, lines, differs)
+    return found + _order(record, finals, differs)
+
+
+TRAINING = "training sentences, noise of variance 15 on the embedding of a token, AdamW"
+NOTEBOOK = "stored notebook of the code"
+
+
+def _differs(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """How the run differs from the paper's."""
+    data = result["data"]
+    parts = [f"{data['name']}, not the paper's data"] if config["task"] == "verses" else []
+    parts += [f"{k} {config[k]} for {v}" for k, v in PAPER.items() if config[k] != v]
+    parts.append(f"{data['vocabulary']} sub-words trained on the pairs for RoBERTa's 50,265")
+    return "; ".join(parts)
+
+
+def _number(lines: Lines, field: str) -> tuple[float, float]:
+    return report.pooled(*[[line[name] for line in lines] for name in (field, f"{field}_stderr")])
+
+
+def pair(lines: Lines, field: str) -> tuple[float, float]:
+    """Mean over seeds of a field that holds a value and its error; NaN where one has none."""
+    values = np.array([line[field] for line in lines], float)
+    return report.pooled(values[:, 0], values[:, 1])
+
+
+def _position(name: str, lines: Lines, differs: str) -> list[Evidence]:
+    """Whether the flip rate rises toward the end (LSTM), or is even but for CLS (RoBERTa)."""
+    label = lines[0]["label"]
+    if name == "lstm":
+        end, before = end_and_before(lines)
+        said = f"{end[0]:.4f} in the last {END} positions, {before[0]:.4f} before"
+        asked = claim("Section 6", label, POSITION)
+        return [Evidence(asked, said, None, below(before, end), differs)]
+    if name == "roberta":
+        cls, rest = pair(lines, "sensitivity_cls"), pair(lines, "sensitivity_rest")
+        said = f"{cls[0]:.4f} ± {cls[1]:.4f} at CLS, {rest[0]:.4f} ± {rest[1]:.4f} elsewhere"
+        return [
+            Evidence(claim("Section 6", label, POSITION), said, None, below(rest, cls), differs)
+        ]
+    return []
+
+
+def end_and_before(lines: Lines) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Mean flip rate over the last positions but one, and over all before; with their errors.
+
+    Positions of one text depend on each other, so their errors are taken as fully correlated.
+    """
+    parts: list[list[tuple[float, float]]] = [[], []]
+    for line in lines:
+        places = np.array(line["sensitivity_places"], float)
+        for part, chosen in zip(parts, ((places > 0) & (places < END), places >= END), strict=True):
+            values, errors = (
+                np.array(line[f"sensitivity_by_place{end}"], float)[chosen]
+                for end in ("", "_stderr")
+            )
+            known = len(values) > 0
+            part.append((values.mean(), errors.mean()) if known else (np.nan, np.nan))
+    end, before = (report.pooled(*zip(*part, strict=True)) for part in parts)
+    return end, before
+
+
+def _order(record: RunRecord, finals: Mapping[str, Lines], differs: str) -> list[Evidence]:
+    """The LSTM above the transformers: at the end, at the start, on validation pairs, GPT-2."""
+    found: list[Evidence] = []
+    others = [name for name in finals if name.startswith("roberta")]
+    if "lstm" not in finals or not others:
+        return found
+
+    def against(asked: Claim, numbers: Mapping[str, tuple[float, float]]) -> None:
+        lstm = numbers["lstm"]
+        told = [below(numbers[name], lstm) for name in others]
+        holds = False if False in told else None if None in told else True
+        said = ", ".join(
+            f"{finals[name][0]['label']} {numbers[name][0]:.4f} ± {numbers[name][1]:.4f}"
+            for name in ("lstm", *others)
+        )
+        found.append(Evidence(asked, said, None, holds, differs))
+
+    every = {name: _number(lines, "sensitivity") for name, lines in finals.items()}
+    against(claim(LATER, "LSTM", SENSITIVITY), every)
+    validation = {name: _number(lines, "sensitivity_validation") for name, lines in finals.items()}
+    against(claim(LATER, "all", ORDER, setting="validation sentences"), validation)
+    if all("sensitivity_variance_4" in lines[0] for lines in finals.values()):
+        four = {name: _number(lines, "sensitivity_variance_4") for name, lines in finals.items()}
+        against(claim(LATER, "all", ORDER, setting="noise of variance 4"), four)
+    start = {
+        name: _number([line for line in lines if line["step"] == 0], "sensitivity")
+        for name, lines in by_model(record.read_metrics()).items()
+        if name in finals
+    }
+    against(claim(LATER, "LSTM", "sensitivity at initialisation"), start)
+    if "gpt2" in finals and "roberta" in finals:
+        gpt2 = every["gpt2"]
+        told = [below(every["roberta"], gpt2), below(gpt2, every["lstm"])]
+        holds = False if False in told else None if None in told else True
+        said = f"{gpt2[0]:.4f} ± {gpt2[1]:.4f}"
+        found.append(Evidence(claim(LATER, "GPT-2", SENSITIVITY), said, None, holds, differs))
+        end, before = end_and_before(finals["gpt2"])
+        rises = shown(end[0] - before[0], float(np.hypot(end[1], before[1])))
+        said = f"{end[0]:.4f} in the last {END} positions, {before[0]:.4f} before"
+        found.append(Evidence(claim(LATER, "GPT-2", POSITION), said, None, rises, differs))
+    return found
+
+
+ORDER = "order by sensitivity"

@@ -1,0 +1,1 @@
+"""Parts of the language experiment: its data, networks and measures."""

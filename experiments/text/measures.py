@@ -1,0 +1,119 @@
+"""What is measured of a language network: where the noise goes, and how it is read."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import Array
+
+import jaxsens
+from experiments.run.measure import Measure
+from experiments.text.data import Texts
+from experiments.text.estimate import KEPT, PAIRED, measure
+
+WHOLE = 0.5  # variance of the noise on the whole sentence (Table 4)
+EPSILON = 1e-5  # of the LayerNorms
+
+
+def embed(net: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """What sensitivity perturbs, beside the mask."""
+    return {"vectors": net.embed(inputs), "mask": inputs["mask"]}
+
+
+def logits(net: Any, given: Mapping[str, Array]) -> Array:
+    """The rest of the network."""
+    return net.from_embeddings(given["vectors"], given["mask"])
+
+
+def renormalised(net: Any, given: Mapping[str, Array]) -> Array:
+    """The rest of the network behind one more normalisation of what the noise has changed.
+
+    ::
+
+        e = g z + b,   e + xi  ->  g (u - mean(u)) / std(u) + b,   u = (e + xi - b) / g
+
+    g and b are the scale and bias of the LayerNorm that made e. Vectors without noise pass as they
+    are, but for its epsilon; noise comes down to the share of unit variance that it has in u.
+    """
+    norm = embedding_norm(net)
+    scale, bias = norm.scale[...][None, None], norm.bias[...][None, None]
+    u = (given["vectors"] - bias) / scale
+    u = (u - u.mean(-1, keepdims=True)) * jax.lax.rsqrt(u.var(-1, keepdims=True) + EPSILON)
+    return net.from_embeddings(scale * u + bias, given["mask"])
+
+
+def embedding_norm(net: Any) -> Any:
+    """The LayerNorm whose result the noise is added to; None for a GPT-2 without one."""
+    return net.embedding_norm if hasattr(net, "embedding_norm") else net.norm
+
+
+def during(config: Any, texts: Texts) -> list[Measure]:
+    """Sensitivity in training: a few random tokens of each sentence, drawn once."""
+    compute = functools.partial(
+        _sensitivity,
+        parts=texts.curve,
+        tokens=jaxsens.Positions(mask="mask"),
+        noise=jaxsens.Gaussian(config.sigma2[0]),
+        repeats=1,
+        tokens_per_example=config.curve_tokens,
+    )
+    return [Measure("sensitivity", compute)]
+
+
+def final(config: Any, texts: Texts, net: nnx.Module) -> list[Measure]:
+    """The paper's protocol, and what else the noise may be and go through."""
+    noise = jaxsens.Gaussian(config.sigma2[0])
+    protocol: dict[str, Any] = {
+        "tokens": jaxsens.Positions(mask="mask"),
+        "noise": noise,
+        "repeats": config.draws,
+        "tokens_per_example": config.tokens,
+    }
+    train = {"parts": texts.measured["train"]}
+    ways: dict[str, dict[str, Any]] = {
+        "sensitivity": {**train, **protocol},
+        "sensitivity_validation": {**protocol, "parts": texts.measured["validation"]},
+        "sensitivity_whole": {
+            **train,
+            "tokens": jaxsens.Whole(mask="mask"),
+            "noise": jaxsens.Gaussian(WHOLE),
+            "repeats": config.draws,
+        },
+    }
+    for variance in config.sigma2[1:]:
+        ways[f"sensitivity_variance_{variance:g}"] = {
+            **train,
+            **protocol,
+            "noise": jaxsens.Gaussian(variance),
+        }
+    if embedding_norm(net) is not None and _plain(net):
+        ways["sensitivity_renormalised"] = {**train, **protocol, "read": renormalised}
+    if hasattr(net, "perturbed") and type(net).__name__ == "RoBERTa" and _plain(net):
+        for where in ("words", "block"):
+            ways[f"sensitivity_{where}"] = {**train, **protocol, "perturbed": where}
+    kept = dict.fromkeys(("sensitivity", "sensitivity_validation"), KEPT + PAIRED)
+    return [
+        Measure(name, functools.partial(_sensitivity, **settings), kept.get(name, PAIRED))
+        for name, settings in ways.items()
+    ]
+
+
+def _plain(net: Any) -> bool:
+    """Whether the noise enters where the paper's text has it."""
+    return getattr(net, "perturbed", "normalised") == "normalised"
+
+
+def _sensitivity(
+    model: Any,
+    key: Array,
+    *,
+    read: Any = logits,
+    perturbed: str | None = None,
+    **settings: Any,
+) -> Any:
+    if perturbed is not None:
+        model = nnx.clone(model)
+        model.perturbed = perturbed
+    return measure(model, key=key, read=read, embed=embed, **settings)
