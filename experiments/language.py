@@ -43,12 +43,13 @@ class Config(Run, Seeds, DataSource):
     task: Annotated[str, Choice(tuple(TASKS))] = "mrpc"
     """mrpc, qqp, or verses: the same verse or not, which installed packages carry (--data
     embedded)."""
-    arch: Annotated[tuple[str, ...], Choice(tuple(NETWORKS)), Each(least=1)] = (
+    arch: Annotated[tuple[str, ...], Choice((*NETWORKS, "none")), Each(least=1)] = (
         "lstm",
         "roberta",
         "roberta-relu",
     )
-    """lstm, roberta, roberta-relu or gpt2; several are trained one after the other."""
+    """lstm, roberta, roberta-relu or gpt2; several are trained one after the other. none: only
+    compare the runs of --beside."""
     data: str = "tfds"
     """tfds, embedded, or the path of GLUE's or the MSR corpus' files."""
     sigma2: Annotated[tuple[float, ...], VARIANCE, Each(least=1)] = (15.0,)
@@ -143,6 +144,8 @@ class Config(Run, Seeds, DataSource):
             raise UserError(
                 f"--width must be a multiple of --heads ({self.heads}), got {self.width}"
             )
+        if "none" in self.arch and (len(self.arch) > 1 or not self.beside):
+            raise UserError("--arch none is for comparing the runs that --beside names, alone")
         if self.points < self.batch_size:
             raise UserError(
                 f"--points must be at least --batch-size ({self.batch_size}), got {self.points}"
@@ -180,7 +183,7 @@ def work(
         record.write("tokenizer.json", texts.tokenizer.to_json().encode())
     beside.take_in(record, others)
     found = [line for other in others for line in other.final]
-    for name in config.arch:
+    for name in config.arch if "none" not in config.arch else ():
         found += train(config, texts, name, record)
     return {"data": texts.described(), "final": found, "paired": beside.paired(found)}
 

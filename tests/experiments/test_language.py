@@ -1,0 +1,227 @@
+"""The language experiment: malformed text, runs side by side, and closed forms for its measures."""
+
+import functools
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from witnesses.commands import one_line
+
+import jaxsens
+from experiments import language
+from experiments.reports.language import gap_share
+from experiments.run.cli import UserError
+from experiments.text import beside
+from experiments.text.estimate import measure
+from experiments.text.measures import embed, logits, renormalised
+from experiments.text.networks import build, optimizer
+from jaxsens.data.buckets import bucketed
+from jaxsens.data.split import Split
+
+HEADER = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
+ROWS = "1\t1\t2\ta b\ta b\n0\t3\t4\tc d\te f\n"
+MALFORMED = {
+    "columns": (f"{HEADER}\n{ROWS}1\t2\n", "2 columns in line 4; expected 5"),
+    "labels": (f"{HEADER}\n{ROWS}7\t1\t2\ta\tb\n", "the label '7' in line 4; expected 0 or 1"),
+    "no-labels": (f"index\t{HEADER.split(chr(9), 1)[1]}\n{ROWS}", "labels of the test part"),
+    "nul": (f"{HEADER}\n{ROWS}1\t1\t2\ta\0\tb\n", "NUL"),
+    "encoding": (f"{HEADER}\n{ROWS}".encode("utf-16"), "UTF-16; expected UTF-8"),
+    "latin-1": (f"{HEADER}\n{ROWS}1\t1\t2\tcaf\u00e9\tb\n".encode("latin-1"), "not text in UTF-8"),
+    "empty-sentence": (f"{HEADER}\n{ROWS}1\t1\t2\t \tb\n", "an empty sentence in line 4"),
+    "megabyte": (f"{HEADER}\n{ROWS}1\t1\t2\t{'a ' * 2**19}\tb\n", "characters in pair 3"),
+    "other-task": ("id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n", "is of QQP"),
+    "nothing": ("", "MRPC"),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_malformed_text_is_one_line(tmp_path, capsys, kind):
+    content, said = MALFORMED[kind]
+    content = content if isinstance(content, bytes) else content.encode()
+    for name in ("train.tsv", "dev.tsv"):
+        (tmp_path / name).write_bytes(content)
+    out = tmp_path / "out"
+    words = ["--data", tmp_path, "--smoke", "--out", out]
+    assert said in one_line(language, *words, capsys=capsys)
+    assert not out.exists()
+
+
+WORDS = {
+    "width": (["--width", 12, "--heads", 8], "--width must be a multiple of --heads (8), got 12"),
+    "points": (["--points", 5], "--points must be at least --batch-size (32), got 5"),
+    "none": (["--arch", "none"], "--arch none is for comparing"),
+    "tokens": (["--tokens", 50], "--tokens must be at most 8"),
+    "beside": (["--beside", "nowhere"], "there is no nowhere/config.json"),
+    "source": (["--task", "verses"], "--data embedded"),
+}
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_options_that_cannot_be_are_one_line(mrpc, capsys, kind):
+    words, said = WORDS[kind]
+    more = ["--batch-size", 8] if kind == "tokens" else []
+    assert said in one_line(language, "--data", mrpc, *more, *words, capsys=capsys)
+
+
+class Bag(nnx.Module):
+    """sum_t u.e_t + c over the real tokens, as two logits: linear in every embedding."""
+
+    def __init__(self, u, c, table):
+        self.u, self.c, self.table = nnx.Param(u), nnx.Param(jnp.float32(c)), nnx.Param(table)
+
+    def embed(self, inputs):
+        return self.table[...][inputs["ids"]]
+
+    def from_embeddings(self, vectors, mask):
+        score = ((vectors @ self.u[...]) * mask).sum(1) + self.c[...]
+        return jnp.stack([jnp.zeros_like(score), score], axis=1)
+
+
+def bag_data(count=60):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(3, 10, count)
+    mask = np.arange(9)[None] < lengths[:, None]
+    ids = np.where(mask, rng.integers(2, 8, mask.shape), 1).astype(np.int32)
+    u = rng.normal(size=4).astype(np.float32)
+    model = Bag(u, 0.3, rng.normal(size=(8, 4)).astype(np.float32))
+    return model, Split({"ids": ids, "mask": mask}, np.zeros(count, np.int32)), lengths
+
+
+def test_a_linear_bag_flips_as_often_as_the_normal_distribution_says():
+    """Noise of variance v on one token moves the score s by N(0, v |u|^2), on L tokens by L times
+    that: Phi(-|s| / sd) of the draws flip it. Padding is neither perturbed nor counted."""
+    model, data, lengths = bag_data()
+    parts = bucketed(data, lengths, (5, 9))
+    order = np.argsort(np.searchsorted((5, 9), lengths), kind="stable")
+    scores = np.asarray(model.from_embeddings(model.embed(data.inputs), data.inputs["mask"]))[:, 1]
+    norm = float(np.linalg.norm(model.u[...]))
+
+    def exact(variance, tokens):
+        return np.array(
+            [
+                0.5 * math.erfc(abs(s) / (norm * math.sqrt(2 * variance * n)))
+                for s, n in zip(scores, tokens, strict=True)
+            ]
+        )[order]
+
+    run = functools.partial(measure, model, parts, key=jax.random.key(0), read=logits, embed=embed)
+    one = run(tokens=jaxsens.Positions(mask="mask"), noise=jaxsens.Gaussian(2.0), repeats=40)
+    # A text's tokens flip alike, so its draws are all of one probability.
+    p = exact(2.0, np.ones(60))
+    error = np.sqrt((p * (1 - p) / (40 * lengths[order])).sum()) / 60
+    assert abs(one.value - p.mean()) < 4 * error
+    np.testing.assert_array_equal((~np.isnan(one.rates)).sum(1), lengths[order])
+    assert one.forward_passes == 60 + 40 * lengths.sum()
+    # By token, each text counts as many times as it has tokens.
+    assert abs(one.tokenwise[0] - np.average(p, weights=lengths[order])) < 4 * error
+    # By place, over the texts that are long enough; all tokens of a bag are alike.
+    for place, value, stderr in zip(one.places, one.by_place, one.by_place_stderr, strict=True):
+        long = lengths[order] > place
+        assert abs(value - p[long].mean()) < 4 * np.sqrt((p * (1 - p))[long].sum() / 40) / sum(long)
+        assert stderr > 0
+    assert abs(one.cls[0] - p.mean()) < 4 * np.sqrt((p * (1 - p)).sum() / 40) / 60
+    whole = run(tokens=jaxsens.Whole(mask="mask"), noise=jaxsens.Gaussian(0.5), repeats=200)
+    p = exact(0.5, lengths)
+    assert abs(whole.value - p.mean()) < 4 * np.sqrt((p * (1 - p)).sum() / 200) / 60
+
+
+def test_the_order_of_texts_and_what_stands_in_the_padding_change_nothing():
+    model, data, _ = bag_data(30)
+    settings = {"tokens": jaxsens.Positions(mask="mask"), "noise": jaxsens.Gaussian(1e-9),
+                "repeats": 1, "read": logits, "embed": embed}  # fmt: skip
+    found = measure(model, [data], key=jax.random.key(1), **settings)
+    other = data.take(np.random.default_rng(1).permutation(30))
+    other.inputs["ids"] = np.where(other.inputs["mask"], other.inputs["ids"], 5)
+    assert measure(model, [other], key=jax.random.key(1), **settings).value == found.value == 0
+    loud = {**settings, "noise": jaxsens.Gaussian(1e12)}
+    a, b = (measure(model, [each], key=jax.random.key(1), **loud).value for each in (data, other))
+    assert abs(a - 0.5) < 0.15
+    assert abs(b - 0.5) < 0.15
+
+
+class Config:
+    depth, heads, width, hidden, dropout = 1, 2, 8, 8, 0.0
+    roberta_noise = gpt2_noise = "normalised"
+    gpt2_readout, decay, learning_rate, weight_decay = "last", None, 0.1, 1e-4
+    lstm_trained = "recurrent"
+
+
+@pytest.mark.parametrize("name", ["lstm", "roberta", "gpt2"])
+def test_renormalising_leaves_what_has_no_noise_and_brings_noise_to_its_share(name):
+    net = nnx.view(build(Config, name, vocabulary=9, seed=0), deterministic=True)
+    norm = net.embedding_norm if name == "gpt2" else net.norm
+    norm.scale[...] = norm.scale[...] + 0.3 * jnp.arange(8) / 8
+    norm.bias[...] = norm.bias[...] + 0.1
+    ids = jnp.array([[2, 3, 4, 5]])
+    given = embed(net, {"ids": ids, "mask": jnp.ones((1, 4), bool)})
+    np.testing.assert_allclose(renormalised(net, given), logits(net, given), rtol=1e-3, atol=1e-5)
+    # Along u itself noise is undone: it comes back with unit variance.
+    u = (given["vectors"] - norm.bias[...]) / norm.scale[...]
+    loud = {**given, "vectors": 5 * u * norm.scale[...] + norm.bias[...]}
+    np.testing.assert_allclose(renormalised(net, loud), logits(net, given), rtol=1e-3, atol=1e-5)
+    if name == "lstm":
+        assert np.abs(logits(net, loud) - logits(net, given)).max() > 1e-3
+
+
+def test_the_published_training_of_the_lstm_leaves_embedding_and_head():
+    net = build(Config, "lstm", vocabulary=9, seed=0)
+    params = nnx.state(net, nnx.Param)
+    rule = optimizer(Config, "lstm", steps_per_epoch=2)
+    gradient = jax.tree.map(jnp.ones_like, params)
+    updates, _ = rule.update(gradient, rule.init(params), params)
+    moved = {
+        jax.tree_util.keystr(path[:1]): float(jnp.abs(leaf).max())
+        for path, leaf in jax.tree_util.tree_leaves_with_path(updates)
+    }
+    assert {name for name, size in moved.items() if size > 0} == {"['layers']"}
+    assert len(moved) == 4
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two finished runs of one network each on the same three texts."""
+    folders = []
+    for name, rates in (("lstm", [0.5, 0.0, 0.25]), ("roberta", [0.0, 0.0, 0.5])):
+        folder = tmp_path / name
+        folder.mkdir()
+        config = {"experiment": "language", **{key: 1 for key in beside.SAME}}
+        (folder / "config.json").write_text(json.dumps(config))
+        line = {"model": name, "seed": 0, "step": 0}
+        (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        final = {**line, "sensitivity_per_example": rates, "sensitivity_fingerprint": "ab"}
+        (folder / "result.json").write_text(json.dumps({"final": [final]}))
+        folders.append(folder)
+    return folders
+
+
+def test_runs_side_by_side_are_paired_text_by_text(runs):
+    config = type("C", (), {"arch": ("none",), **{key: 1 for key in beside.SAME}})
+    others = beside.read(runs, config)
+    (found,) = beside.paired([line for other in others for line in other.final])
+    difference = np.array([-0.5, 0.0, 0.25])
+    assert (found["model"], found["against"], found["field"]) == ("roberta", "lstm", "sensitivity")
+    assert found["difference"] == pytest.approx(difference.mean())
+    assert found["stderr"] == pytest.approx(difference.std(ddof=1) / 3**0.5)
+    others[1].final[0]["sensitivity_fingerprint"] = "other noise"
+    assert beside.paired([line for other in others for line in other.final]) == []
+    config.tokens = 2
+    with pytest.raises(UserError, match="was made with tokens = 1; here it is 2"):
+        beside.read(runs, config)
+    config.tokens, config.arch = 1, ("lstm",)
+    with pytest.raises(UserError, match="has lstm too"):
+        beside.read(runs, config)
+
+
+def test_the_share_of_a_gap_that_renormalising_takes_away():
+    def lines(full, after):
+        values = {"sensitivity": full, "sensitivity_renormalised": after}
+        return [{**values, **{f"{name}_stderr": 0.001 for name in values}}]
+
+    value, error = gap_share(lines(0.10, 0.04), lines(0.02, 0.02))
+    assert value == pytest.approx(0.75)
+    assert error == pytest.approx(math.hypot(2**0.5, 0.25 * 2**0.5) * 0.001 / 0.08)
+    assert gap_share(lines(0.021, 0.02), lines(0.02, 0.02)) is None
