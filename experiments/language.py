@@ -8,7 +8,7 @@ or a second field of the record, has the code's.
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from command.options import (
     DRAWS,
@@ -28,7 +28,7 @@ from experiments.run.training import Schedule, finals, train_and_measure
 from experiments.text import beside
 from experiments.text.data import Texts, load_texts
 from experiments.text.measures import during, final
-from experiments.text.networks import NETWORKS, build, optimizer
+from experiments.text.networks import NETWORKS, build, load_network, optimizer
 from jaxsens.data.text import TASKS
 from jaxsens.losses import accuracy, cross_entropy, plain
 from jaxsens.training import Trainer
@@ -118,6 +118,9 @@ class Config(Run, Seeds, DataSource):
     code)."""
     lstm_trained: Annotated[str, Choice(("all", "recurrent"))] = "all"
     """Which of the LSTM's parameters are trained: all, or those of its layers alone (the code)."""
+    weights: Path | None = None
+    """Measure a published or fine-tuned roberta or gpt2 (safetensors) in place of training: with
+    --arch of its kind alone, and the --tokenizer that it was trained with."""
     beside: tuple[Path, ...] = ()
     """Finished runs of other networks on the same pairs, taken into this record and compared."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {
@@ -146,6 +149,12 @@ class Config(Run, Seeds, DataSource):
             )
         if "none" in self.arch and (len(self.arch) > 1 or not self.beside):
             raise UserError("--arch none is for comparing the runs that --beside names, alone")
+        if self.weights is not None and self.tokenizer is None:
+            raise UserError("--weights needs --tokenizer, the files of its own vocabulary")
+        if self.weights is not None and self.arch not in (("roberta",), ("gpt2",)):
+            raise UserError(
+                f"--weights needs --arch roberta or gpt2, one of them, got {' '.join(self.arch)}"
+            )
         if self.points < self.batch_size:
             raise UserError(
                 f"--points must be at least --batch-size ({self.batch_size}), got {self.points}"
@@ -163,57 +172,72 @@ def main(config: Config) -> None:
         config,
         load=load,
         work=work,
-        arrays=lambda loaded: {"train": loaded[0].train, "validation": loaded[0].validation},
+        arrays=lambda loaded: {"train": loaded.texts.train, "validation": loaded.texts.validation},
     )
 
 
-def load(config: Config) -> tuple[tuple[Texts, list[beside.Other]], str]:
-    """The pairs, tokenised, and the runs to compare with."""
+class Loaded(NamedTuple):
+    """The pairs, runs to compare with, and the network of --weights."""
+
+    texts: Texts
+    others: list[beside.Other]
+    pretrained: Any = None
+
+
+def load(config: Config) -> tuple[Loaded, str]:
+    """The pairs, tokenised, the runs to compare with, and a network that is trained already."""
     others = beside.read(config.beside, config)
     texts, line = load_texts(config)
-    return (texts, others), line
+    if config.weights is not None:
+        pretrained = load_network(config, texts)
+        line = line.replace("training on", f"measuring {config.weights.name} on", 1)
+        return Loaded(texts, others, pretrained), line
+    return Loaded(texts, others), line
 
 
-def work(
-    config: Config, loaded: tuple[Texts, list[beside.Other]], record: RunRecord
-) -> dict[str, Any]:
+def work(config: Config, loaded: Loaded, record: RunRecord) -> dict[str, Any]:
     """Train one network after the other; measure each at its end."""
-    texts, others = loaded
+    texts, others, pretrained = loaded
     if record.writer:
         record.write("tokenizer.json", texts.tokenizer.to_json().encode())
     beside.take_in(record, others)
     found = [line for other in others for line in other.final]
     for name in config.arch if "none" not in config.arch else ():
-        found += train(config, texts, name, record)
+        found += train(config, texts, name, record, pretrained)
     return {"data": texts.described(), "final": found, "paired": beside.paired(found)}
 
 
-def train(config: Config, texts: Texts, name: str, record: RunRecord) -> list[dict[str, Any]]:
+def train(
+    config: Config, texts: Texts, name: str, record: RunRecord, pretrained: Any
+) -> list[dict[str, Any]]:
     """Train all seeds of one network; their last lines with the final measures."""
     seeds, per_epoch = config.all_seeds(), texts.batches.steps_per_epoch
+    vocabulary, steps = texts.tokenizer.size, config.points // config.batch_size
+    if pretrained is not None:
+        networks, seeds, steps = [pretrained], range(config.seed, config.seed + 1), 0
+    else:
+        networks = [build(config, name, vocabulary=vocabulary, seed=seed) for seed in seeds]
     trainer = Trainer(
-        [build(config, name, vocabulary=texts.tokenizer.size, seed=seed) for seed in seeds],
+        networks,
         optimizer(config, name, steps_per_epoch=per_epoch),
         batch_size=config.batch_size,
         loss=plain(cross_entropy),
         metrics={"loss": cross_entropy, "accuracy": accuracy},
     )
     every = max(1, (config.every or EVERY[config.task]) // config.batch_size)
-    networks = train_and_measure(
+    trained = train_and_measure(
         name,
         trainer,
         texts.evaluated,
         data=texts.batches,
         seeds=seeds,
-        schedule=Schedule(
-            config.points // config.batch_size, every, per_epoch, every * config.save_every
-        ),
+        schedule=Schedule(steps, every, per_epoch, every * config.save_every),
         measures=during(config, texts),
         record=record,
         until=lambda lines: all(line["train_accuracy"] >= config.until for line in lines),
     )
-    measures = final(config, texts, networks[0])
-    lines = finals(name, networks, seeds=seeds, measures=measures, record=record)
+    measures = final(config, texts, trained[0])
+    lines = finals(name, trained, seeds=seeds, measures=measures, record=record)
     return [{**line, "label": NETWORKS[name].label} for line in lines]
 
 

@@ -4,13 +4,14 @@ from typing import Any
 
 import tyro
 
-from experiments.benchmark import corruptions, grokking, length, models, sensitivity
+from experiments.benchmark import corruptions, grokking, language, length, models, sensitivity
 from experiments.run import cli
 from theory import benchmark as theory
 
 BENCHMARKS = {
     "corruptions": corruptions,
     "grokking": grokking,
+    "language": language,
     "length": length,
     "models": models,
     "sensitivity": sensitivity,

@@ -8,7 +8,9 @@ import optax
 from flax import nnx
 from jaxtyping import PyTree
 
+from experiments.run.cli import UserError
 from jaxsens import models
+from jaxsens.weights.text import load_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,24 @@ def build(config: Any, name: str, *, vocabulary: int, seed: int) -> nnx.Module:
     return models.create(
         network.model, vocabulary=vocabulary, dropout=config.dropout, rngs=nnx.Rngs(seed), **sizes
     )
+
+
+def load_network(config: Any, texts: Any) -> nnx.Module:
+    """The network of --weights. Raises UserError where it is another, or lacks a sub-word."""
+    name, model = load_text(config.weights, rngs=nnx.Rngs(config.seed))
+    if (name,) != config.arch:
+        raise UserError(f"--weights {config.weights} is a {name}; name it with --arch {name}")
+    largest = max(int(split.inputs["ids"].max()) for split in (texts.train, texts.validation))
+    words, places = len(model.words[...]), len(model.positions[...])
+    if largest >= words:
+        raise UserError(
+            f"--tokenizer gives the sub-word {largest}; the network of --weights has {words}: give "
+            "the one that it was trained with"
+        )
+    longest = texts.train.inputs["ids"].shape[1]
+    if longest > places - 2:
+        raise UserError(f"--max-length must be at most {places - 2} for the network of --weights")
+    return model
 
 
 def optimizer(config: Any, name: str, *, steps_per_epoch: int) -> optax.GradientTransformation:
