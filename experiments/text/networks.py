@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import PyTree
@@ -56,14 +57,14 @@ def load_network(config: Any, texts: Any) -> nnx.Module:
     name, model = load_text(config.weights, rngs=nnx.Rngs(config.seed))
     if (name,) != config.arch:
         raise UserError(f"--weights {config.weights} is a {name}; name it with --arch {name}")
-    largest = max(int(split.inputs["ids"].max()) for split in (texts.train, texts.validation))
+    inputs = [split.inputs["ids"] for split in (texts.train, texts.validation)]
+    largest, longest = (max(int(f(ids)) for ids in inputs) for f in (np.max, lambda x: x.shape[1]))
     words, places = len(model.words[...]), len(model.positions[...])
     if largest >= words:
         raise UserError(
             f"--tokenizer gives the sub-word {largest}; the network of --weights has {words}: give "
             "the one that it was trained with"
         )
-    longest = texts.train.inputs["ids"].shape[1]
     if longest > places - 2:
         raise UserError(f"--max-length must be at most {places - 2} for the network of --weights")
     return model

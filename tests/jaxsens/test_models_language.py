@@ -1,5 +1,9 @@
 """The language models against PyTorch, and how their embedding and their logits are parted."""
 
+import functools
+
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,6 +76,52 @@ def test_padding_never_counts_and_each_text_is_alone(name):
         ids = inputs["ids"][i : i + 1, : LENGTHS[i]]
         alone = run(ids, np.ones_like(ids, bool))
         np.testing.assert_allclose(alone[0], together[i], rtol=1e-4, atol=1e-6)
+
+
+@hypothesis.given(
+    st.sampled_from(NAMES),
+    st.permutations(range(4)),
+    st.lists(st.integers(0, 10), min_size=28, max_size=28),
+)
+@hypothesis.settings(max_examples=25, deadline=None)
+def test_permuting_texts_permutes_logits_and_padding_may_hold_anything(name, order, filling):
+    model, inputs = TINY_MODELS(name), text()
+    filled = np.where(inputs["mask"], inputs["ids"], np.reshape(filling, (4, 7)))[list(order)]
+    got = RUN(model, filled.astype(np.int32), inputs["mask"][list(order)])
+    expected = RUN(model, inputs["ids"], inputs["mask"])
+    np.testing.assert_allclose(got, np.asarray(expected)[list(order)], rtol=1e-5, atol=1e-7)
+
+
+TINY_MODELS = functools.cache(lambda name: nnx.view(tiny(name), deterministic=True))
+RUN = jax.jit(lambda model, ids, mask: model({"ids": ids, "mask": mask}))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_an_lstm_is_a_loop_over_layers_and_tokens():
+    model, inputs = nnx.view(tiny("lstm", depth=2), deterministic=True), text()
+    table, scale, bias = (
+        np.asarray(leaf[...], np.float64)
+        for leaf in (model.words, model.norm.scale, model.norm.bias)
+    )
+    for ids, mask, logits in zip(inputs["ids"], inputs["mask"], model(inputs), strict=True):
+        x = table[ids[mask]]
+        x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) * scale + bias
+        for layer in model.layers:
+            h, c, states = np.zeros(8), np.zeros(8), []
+            for token in x:
+                gates = token @ np.asarray(layer.input_kernel[...], np.float64)
+                gates = gates + h @ np.asarray(layer.hidden_kernel[...], np.float64)
+                gates = gates + np.asarray(layer.input_bias[...] + layer.hidden_bias[...])
+                i, f, g, o = np.split(gates, 4)
+                c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+                h = sigmoid(o) * np.tanh(c)
+                states.append(h)
+            x = np.array(states)
+        expected = x[-1] @ np.asarray(model.head.kernel[...]) + np.asarray(model.head.bias[...])
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
