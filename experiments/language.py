@@ -25,12 +25,12 @@ from experiments.run.experiment import conduct
 from experiments.run.options import DataSource, Run, Seeds
 from experiments.run.record import RunRecord
 from experiments.run.training import Schedule, finals, train_and_measure
-from experiments.text import beside
+from experiments.text import beside, interventions
 from experiments.text.data import Texts, load_texts
 from experiments.text.measures import during, final
 from experiments.text.networks import NETWORKS, build, load_network, optimizer
 from jaxsens.data.text import TASKS
-from jaxsens.losses import accuracy, cross_entropy, plain
+from jaxsens.losses import accuracy, cross_entropy
 from jaxsens.training import Trainer
 
 EVERY = {"mrpc": 500, "qqp": 5000, "verses": 5000}  # training points
@@ -118,6 +118,11 @@ class Config(Run, Seeds, DataSource):
     code)."""
     lstm_trained: Annotated[str, Choice(("all", "recurrent"))] = "all"
     """Which of the LSTM's parameters are trained: all, or those of its layers alone (the code)."""
+    intervention: Annotated[tuple[str, ...], Choice(interventions.NAMES), Each(least=1)] = ("none",)
+    """none; regularised, with the mean squared change of the logits under noise on one random
+    token; augmented, by a copy of each pair with such noise. Each is trained beside the others."""
+    strength: Annotated[float, Number(above=0, below=1)] = 0.25
+    """Strength p of the regularisation: (1 - p) of the loss, p of the change."""
     weights: Path | None = None
     """Measure a published or fine-tuned roberta or gpt2 (safetensors) in place of training: with
     --arch of its kind alone, and the --tokenizer that it was trained with."""
@@ -151,6 +156,9 @@ class Config(Run, Seeds, DataSource):
             raise UserError("--arch none is for comparing the runs that --beside names, alone")
         if self.weights is not None and self.tokenizer is None:
             raise UserError("--weights needs --tokenizer, the files of its own vocabulary")
+        wrong = self.roberta_noise if "roberta" in " ".join(self.arch) else "normalised"
+        if self.intervention != ("none",) and wrong != "normalised":
+            raise UserError(f"--intervention is for --roberta-noise normalised, got {wrong}")
         if self.weights is not None and self.arch not in (("roberta",), ("gpt2",)):
             raise UserError(
                 f"--weights needs --arch roberta or gpt2, one of them, got {' '.join(self.arch)}"
@@ -203,12 +211,13 @@ def work(config: Config, loaded: Loaded, record: RunRecord) -> dict[str, Any]:
     beside.take_in(record, others)
     found = [line for other in others for line in other.final]
     for name in config.arch if "none" not in config.arch else ():
-        found += train(config, texts, name, record, pretrained)
+        for intervention in config.intervention:
+            found += train(config, texts, name, intervention, record, pretrained)
     return {"data": texts.described(), "final": found, "paired": beside.paired(found)}
 
 
 def train(
-    config: Config, texts: Texts, name: str, record: RunRecord, pretrained: Any
+    config: Config, texts: Texts, name: str, intervention: str, record: RunRecord, pretrained: Any
 ) -> list[dict[str, Any]]:
     """Train all seeds of one network; their last lines with the final measures."""
     seeds, per_epoch = config.all_seeds(), texts.batches.steps_per_epoch
@@ -221,10 +230,13 @@ def train(
         networks,
         optimizer(config, name, steps_per_epoch=per_epoch),
         batch_size=config.batch_size,
-        loss=plain(cross_entropy),
+        loss=interventions.loss(config, intervention),
         metrics={"loss": cross_entropy, "accuracy": accuracy},
     )
     every = max(1, (config.every or EVERY[config.task]) // config.batch_size)
+    label = NETWORKS[name].label
+    if intervention != "none":
+        name, label = f"{name} {intervention}", f"{label}, {intervention}"
     trained = train_and_measure(
         name,
         trainer,
@@ -238,7 +250,7 @@ def train(
     )
     measures = final(config, texts, trained[0])
     lines = finals(name, trained, seeds=seeds, measures=measures, record=record)
-    return [{**line, "label": NETWORKS[name].label} for line in lines]
+    return [{**line, "label": label} for line in lines]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ PRINTED = ("lstm", "roberta", "roberta-relu")
 def evidence(record: RunRecord) -> list[Evidence]:
     """The paper's numbers and the order of the networks, by position too."""
     result, config = record.read("result.json"), record.read("config.json")
-    finals = by_model(result["final"])
+    # Names of more than one word are of networks with an intervention.
+    finals = {k: lines for k, lines in by_model(result["final"]).items() if " " not in k}
     task, differs = config["task"], _differs(config, result)
     if config["sigma2"][0] != 15:
         return []
