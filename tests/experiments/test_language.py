@@ -9,18 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from witnesses.commands import one_line
+from witnesses.commands import execute, one_line
+from witnesses.small_weights import safetensors
 
 import jaxsens
 from experiments import language
 from experiments.reports.language import gap_share
 from experiments.run.cli import UserError
-from experiments.text import beside
+from experiments.text import beside, interventions
 from experiments.text.estimate import measure
 from experiments.text.measures import embed, logits, renormalised
 from experiments.text.networks import build, optimizer
 from jaxsens.data.buckets import bucketed
 from jaxsens.data.split import Split
+from jaxsens.data.text import Tokenizer
+from jaxsens.losses import cross_entropy
 
 HEADER = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
 ROWS = "1\t1\t2\ta b\ta b\n0\t3\t4\tc d\te f\n"
@@ -76,7 +79,7 @@ class Bag(nnx.Module):
     def embed(self, inputs):
         return self.table[...][inputs["ids"]]
 
-    def from_embeddings(self, vectors, mask):
+    def from_embeddings(self, vectors, mask, rngs=None):
         score = ((vectors @ self.u[...]) * mask).sum(1) + self.c[...]
         return jnp.stack([jnp.zeros_like(score), score], axis=1)
 
@@ -141,6 +144,75 @@ def test_the_order_of_texts_and_what_stands_in_the_padding_change_nothing():
     a, b = (measure(model, [each], key=jax.random.key(1), **loud).value for each in (data, other))
     assert abs(a - 0.5) < 0.15
     assert abs(b - 0.5) < 0.15
+
+
+def test_augmentation_is_the_mean_over_a_pair_and_a_copy_with_noise():
+    model, data, _ = bag_data(40)
+    labels = jnp.arange(40) % 2
+    clean = cross_entropy(model.from_embeddings(model.embed(data.inputs), data.inputs["mask"]),
+                          labels)  # fmt: skip
+
+    def augmented(variance):
+        config = type("C", (), {"sigma2": (variance,), "strength": 0.25})
+        loss = interventions.loss(config, "augmented")
+        return loss(model, data.inputs, labels, nnx.Rngs(noise=0))
+
+    np.testing.assert_allclose(augmented(1e-12), clean, rtol=1e-4, atol=1e-5)
+    # A loud copy costs |z| where it is wrong and nothing where it is right: E max(z, 0).
+    loud = 2 * augmented(1e8) - clean
+    deviation = 1e4 * float(jnp.linalg.norm(model.u[...]))
+    assert np.mean(loud) == pytest.approx(deviation / math.sqrt(2 * math.pi), rel=0.6)
+
+
+def write_roberta(path, vocabulary, dim=8, hidden=12, places=40):
+    """A RoBERTa of one block as it is published, with random weights and without a classifier."""
+    layers = {
+        "embeddings.word_embeddings.weight": (vocabulary, dim),
+        "embeddings.position_embeddings.weight": (places, dim),
+        "embeddings.token_type_embeddings.weight": (1, dim),
+    }
+    matrices = {f"attention.self.{name}": (dim, dim) for name in ("query", "key", "value")}
+    matrices |= {"attention.output.dense": (dim, dim), "intermediate.dense": (hidden, dim)}
+    matrices |= {"output.dense": (dim, hidden)}
+    for name, shape in matrices.items():
+        layers[f"encoder.layer.0.{name}.weight"] = shape
+        layers[f"encoder.layer.0.{name}.bias"] = shape[:1]
+    for name in ("embeddings", "encoder.layer.0.attention.output", "encoder.layer.0.output"):
+        layers |= {f"{name}.LayerNorm.{leaf}": (dim,) for leaf in ("weight", "bias")}
+    rng = np.random.default_rng(0)
+    return safetensors(
+        path,
+        {f"roberta.{k}": rng.normal(size=s).astype(np.float32) for k, s in layers.items()},
+    )
+
+
+MEASURED = ["--arch", "roberta", "--max-length", 20, "--buckets", 1, "--batch-size", 8, "--tokens",
+            3, "--draws", 1, "--sensitivity-examples", 12, "--curve-examples", 12]  # fmt: skip
+
+
+def test_weights_of_another_vocabulary_are_one_line(mrpc, tmp_path, capsys):
+    (tmp_path / "tokenizer.json").write_text(Tokenizer.train(["ab c"], vocabulary=270).to_json())
+    words = ["--data", mrpc, "--tokenizer", tmp_path, *MEASURED]
+    file = write_roberta(tmp_path / "small.safetensors", 100)
+    said = one_line(language, *words, "--weights", file, capsys=capsys)
+    assert "the network of --weights has 100" in said
+    said = one_line(language, *words, "--weights", tmp_path / "none", capsys=capsys)
+    assert "none" in said
+    words[words.index("roberta")] = "gpt2"
+    file = write_roberta(tmp_path / "other.safetensors", 300)
+    said = one_line(language, *words, "--weights", file, capsys=capsys)
+    assert "is a roberta; name it with --arch roberta" in said
+
+
+@pytest.mark.slow
+def test_a_published_network_is_measured_and_not_trained(mrpc, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(Tokenizer.train(["ab c"], vocabulary=270).to_json())
+    file, out = write_roberta(tmp_path / "model.safetensors", 300), tmp_path / "out"
+    words = ["--data", mrpc, "--tokenizer", tmp_path, *MEASURED, "--weights", file, "--out", out]
+    assert execute(language, *words) == 0
+    (line,) = json.loads((out / "result.json").read_text())["final"]
+    assert line["step"] == 0
+    assert {"sensitivity", "sensitivity_words", "sensitivity_block"} <= set(line)
 
 
 class Config:
