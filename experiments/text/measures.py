@@ -14,7 +14,7 @@ from experiments.text.data import Texts
 from experiments.text.estimate import KEPT, PAIRED, measure
 
 WHOLE = 0.5  # variance of the noise on the whole sentence (Table 4)
-EPSILON = 1e-5  # of the LayerNorms
+TINY = 1e-12  # for the padding, whose vectors may all be 0
 
 
 def embed(net: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -27,21 +27,33 @@ def logits(net: Any, given: Mapping[str, Array]) -> Array:
     return net.from_embeddings(given["vectors"], given["mask"])
 
 
+def embed_with_size(net: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The same with the standard deviation over the width that `renormalised` brings u back to."""
+    given = embed(net, inputs)
+    return {**given, "size": _standard(net, given["vectors"]).std(-1, keepdims=True)}
+
+
 def renormalised(net: Any, given: Mapping[str, Array]) -> Array:
     """The rest of the network behind one more normalisation of what the noise has changed.
 
     ::
 
-        e = g z + b,   e + xi  ->  g (u - mean(u)) / std(u) + b,   u = (e + xi - b) / g
+        e = g u + b,   e + xi = g v + b   ->   g s (v - mean(v)) / std(v) + b,   s = std(u)
 
     g and b are the scale and bias of the LayerNorm that made e. Vectors without noise pass as they
-    are, but for its epsilon; noise comes down to the share of unit variance that it has in u.
+    are; those with noise come back to the size that they had.
     """
+    norm, v = embedding_norm(net), _standard(net, given["vectors"])
+    v = v - v.mean(-1, keepdims=True)
+    v = v * given["size"] * jax.lax.rsqrt(v.var(-1, keepdims=True) + TINY)
+    vectors = v * norm.scale[...][None, None] + norm.bias[...][None, None]
+    return net.from_embeddings(vectors, given["mask"])
+
+
+def _standard(net: Any, vectors: Array) -> Array:
+    """Embeddings before the scale and the bias of their LayerNorm."""
     norm = embedding_norm(net)
-    scale, bias = norm.scale[...][None, None], norm.bias[...][None, None]
-    u = (given["vectors"] - bias) / scale
-    u = (u - u.mean(-1, keepdims=True)) * jax.lax.rsqrt(u.var(-1, keepdims=True) + EPSILON)
-    return net.from_embeddings(scale * u + bias, given["mask"])
+    return (vectors - norm.bias[...][None, None]) / norm.scale[...][None, None]
 
 
 def embedding_norm(net: Any) -> Any:
@@ -89,7 +101,12 @@ def final(config: Any, texts: Texts, net: nnx.Module) -> list[Measure]:
             "noise": jaxsens.Gaussian(variance),
         }
     if embedding_norm(net) is not None and _plain(net):
-        ways["sensitivity_renormalised"] = {**train, **protocol, "read": renormalised}
+        ways["sensitivity_renormalised"] = {
+            **train,
+            **protocol,
+            "read": renormalised,
+            "embed": embed_with_size,
+        }
     if hasattr(net, "perturbed") and type(net).__name__ == "RoBERTa" and _plain(net):
         for where in ("words", "block"):
             ways[f"sensitivity_{where}"] = {**train, **protocol, "perturbed": where}
@@ -110,6 +127,7 @@ def _sensitivity(
     key: Array,
     *,
     read: Any = logits,
+    embed: Any = embed,
     perturbed: str | None = None,
     **settings: Any,
 ) -> Any:

@@ -18,7 +18,7 @@ from experiments.reports.language import gap_share
 from experiments.run.cli import UserError
 from experiments.text import beside, interventions
 from experiments.text.estimate import measure
-from experiments.text.measures import embed, logits, renormalised
+from experiments.text.measures import embed, embed_with_size, logits, renormalised
 from experiments.text.networks import build, optimizer
 from jaxsens.data.buckets import bucketed
 from jaxsens.data.split import Split
@@ -37,7 +37,7 @@ MALFORMED = {
     "empty-sentence": (f"{HEADER}\n{ROWS}1\t1\t2\t \tb\n", "an empty sentence in line 4"),
     "megabyte": (f"{HEADER}\n{ROWS}1\t1\t2\t{'a ' * 2**19}\tb\n", "characters in pair 3"),
     "other-task": ("id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n", "is of QQP"),
-    "nothing": ("", "MRPC"),
+    "nothing": ("", "is empty"),
 }
 
 
@@ -155,7 +155,7 @@ def test_augmentation_is_the_mean_over_a_pair_and_a_copy_with_noise():
     def augmented(variance):
         config = type("C", (), {"sigma2": (variance,), "strength": 0.25})
         loss = interventions.loss(config, "augmented")
-        return loss(model, data.inputs, labels, nnx.Rngs(noise=0))
+        return jax.jit(lambda x, y: loss(model, x, y, nnx.Rngs(noise=0)))(data.inputs, labels)
 
     np.testing.assert_allclose(augmented(1e-12), clean, rtol=1e-4, atol=1e-5)
     # A loud copy costs |z| where it is wrong and nothing where it is right: E max(z, 0).
@@ -229,11 +229,12 @@ def test_renormalising_leaves_what_has_no_noise_and_brings_noise_to_its_share(na
     norm.scale[...] = norm.scale[...] + 0.3 * jnp.arange(8) / 8
     norm.bias[...] = norm.bias[...] + 0.1
     ids = jnp.array([[2, 3, 4, 5]])
-    given = embed(net, {"ids": ids, "mask": jnp.ones((1, 4), bool)})
+    given = embed_with_size(net, {"ids": ids, "mask": jnp.ones((1, 4), bool)})
     np.testing.assert_allclose(renormalised(net, given), logits(net, given), rtol=1e-3, atol=1e-5)
-    # Along u itself noise is undone: it comes back with unit variance.
-    u = (given["vectors"] - norm.bias[...]) / norm.scale[...]
-    loud = {**given, "vectors": 5 * u * norm.scale[...] + norm.bias[...]}
+    # Along u itself noise is undone: it comes back to its size.
+    scale, bias = norm.scale[...][None, None], norm.bias[...][None, None]
+    u = (given["vectors"] - bias) / scale
+    loud = {**given, "vectors": 5 * u * scale + bias}
     np.testing.assert_allclose(renormalised(net, loud), logits(net, given), rtol=1e-3, atol=1e-5)
     if name == "lstm":
         assert np.abs(logits(net, loud) - logits(net, given)).max() > 1e-3
