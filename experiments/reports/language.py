@@ -135,36 +135,22 @@ def gap_share(lstm: Lines, other: Lines) -> tuple[float, float] | None:
 
 
 def draw(record: RunRecord) -> None:
-    """Redraw the figure of a run from its record."""
-    config, result = record.read("config.json"), record.read("result.json")
-    finals = by_model(result["final"])
-    models = {name: lines for name, lines in by_model(record.read_metrics()).items()
-              if name in finals}  # fmt: skip
+    """Redraw the figure of a run from its record; of an unfinished one as far as it is."""
+    config, models = record.read("config.json"), by_model(record.read_metrics())
+    finished = (record.directory / "result.json").exists()
+    result: Mapping[str, Any] = record.read("result.json") if finished else {}
+    finals = by_model(result.get("final", []))
+    labels = {name: name for name in models if not finished}
+    labels |= {name: lines[0]["label"] for name, lines in finals.items()}
     figure, grid = report.figure(11, 7, nrows=2, ncols=3)
     panels = grid.ravel()
-    for i, (name, lines) in enumerate(models.items()):
-        style = {"color": f"C{i}", "label": finals[name][0]["label"]}
-        steps, values = report.curve(lines, "sensitivity", at="step")
-        _, errors = report.curve(lines, "sensitivity_stderr", at="step")
-        points = steps * config["batch_size"] / 1000
-        means, spread = np.array(
-            [report.pooled(v, e) for v, e in zip(values.T, errors.T, strict=True)]
-        ).T
-        panels[0].plot(points, means, **style)
-        panels[0].fill_between(
-            points, means - 1.96 * spread, means + 1.96 * spread, color=f"C{i}", alpha=0.2, lw=0
-        )
-        _, train = report.curve(lines, "train_accuracy", at="step")
-        _, validation = report.curve(lines, "validation_accuracy", at="step")
-        report.draw_band(panels[1], points, 100 * train, **style)
-        report.draw_band(panels[1], points, 100 * validation, color=f"C{i}", linestyle=":")
-        panels[2].errorbar(
-            100 * train.mean(0), means, 1.96 * spread, fmt="o-", markersize=3, lw=1, **style
-        )
-        _by_place(panels[3], finals[name][0], style)
-    for i, lines in enumerate(finals.values()):
-        _ways(panels[4], lines, i, len(finals))
-    _differences(panels[5], result, {name: lines[0]["label"] for name, lines in finals.items()})
+    for i, (name, label) in enumerate(labels.items()):
+        style = {"color": f"C{i}", "label": label}
+        _curves(panels, models[name], config["batch_size"], style)
+        if name in finals:
+            _by_place(panels[3], finals[name][0], style)
+            _ways(panels[4], finals[name], i, len(finals))
+    _differences(panels[5], result, labels)
     thousand = "training points, thousands"
     panels[0].set(xlabel=thousand, ylabel="sensitivity (95 % interval)", ylim=(0, None))
     panels[1].set(xlabel=thousand, ylabel="accuracy, % (dotted: validation)")
@@ -173,13 +159,33 @@ def draw(record: RunRecord) -> None:
     panels[3].set(ylim=(0, None))
     panels[4].set(ylabel="sensitivity at the end (95 %)", ylim=(0, None))
     panels[1].legend(fontsize=7)
-    data = result["data"]
     figure.suptitle(
-        f"{data['name']} ({data['source']}), noise of variance {config['sigma2'][0]:g}, width "
-        f"{config['width']}, depth {config['depth']}, {data['vocabulary']} sub-words",
+        f"{config['task']}, noise of variance {config['sigma2'][0]:g}, width {config['width']}, "
+        f"depth {config['depth']}, seeds: {config['seeds']}",
         fontsize=10,
     )
     report.save(figure, record.directory / "language.png")
+
+
+def _curves(panels: Any, lines: Lines, batch_size: int, style: Mapping[str, Any]) -> None:
+    """Sensitivity and accuracy by training points, and one against the other."""
+    steps, values = report.curve(lines, "sensitivity", at="step")
+    _, errors = report.curve(lines, "sensitivity_stderr", at="step")
+    points, colour = steps * batch_size / 1000, style["color"]
+    means, spread = np.array(
+        [report.pooled(v, e) for v, e in zip(values.T, errors.T, strict=True)]
+    ).T
+    panels[0].plot(points, means, **style)
+    panels[0].fill_between(
+        points, means - 1.96 * spread, means + 1.96 * spread, color=colour, alpha=0.2, lw=0
+    )
+    _, train = report.curve(lines, "train_accuracy", at="step")
+    _, validation = report.curve(lines, "validation_accuracy", at="step")
+    report.draw_band(panels[1], points, 100 * train, **style)
+    report.draw_band(panels[1], points, 100 * validation, color=colour, linestyle=":")
+    panels[2].errorbar(
+        100 * train.mean(0), means, 1.96 * spread, fmt="o-", markersize=3, lw=1, **style
+    )
 
 
 def _by_place(panel: Any, line: Mapping[str, Any], style: Mapping[str, Any]) -> None:
@@ -206,7 +212,7 @@ def _ways(panel: Any, lines: Lines, i: int, of: int) -> None:
 def _differences(panel: Any, result: Mapping[str, Any], labels: Mapping[str, str]) -> None:
     """Paired differences from the first network, pooled over seeds."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for line in result["paired"]:
+    for line in result.get("paired", ()):
         found.setdefault((line["model"], line["field"]), []).append(line)
     names: Sequence[str] = list(labels)
     for (model, field), lines in found.items():
@@ -217,4 +223,4 @@ def _differences(panel: Any, result: Mapping[str, Any], labels: Mapping[str, str
             panel.errorbar([place], value, 1.96 * error, fmt="o", ms=3, color=f"C{i}")
     panel.axhline(0, color="k", lw=0.5)
     panel.set_xticks(range(len(WAYS)), list(WAYS.values()), rotation=30, ha="right", fontsize=7)
-    panel.set_ylabel(f"minus {next(iter(labels.values()))}, paired (95 %)")
+    panel.set_ylabel(f"minus {next(iter(labels.values()), '')}, paired (95 %)")

@@ -15,7 +15,7 @@ Lines = report.Lines
 POSITION = "sensitivity by position, aligned to the right"
 LATER = "Section 6, A.4"
 END = 16  # positions that are the end of a pair; the last, a </s>, is not counted
-PAPER = {"depth": 4, "heads": 8, "width": 256, "points": 100_000}
+PAPER = {"depth": 4, "heads": 8, "width": 256, "points": 100_000, "learning_rate": 1e-4}
 PRINTED = ("lstm", "roberta", "roberta-relu")
 
 
@@ -51,7 +51,11 @@ def _differs(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """How the run differs from the paper's."""
     data = result["data"]
     parts = [f"{data['name']}, not the paper's data"] if config["task"] == "verses" else []
-    parts += [f"{k} {config[k]} for {v}" for k, v in PAPER.items() if config[k] != v]
+    if config["examples"] is not None:
+        parts.append(f"{config['examples']} training pairs")
+    parts += [
+        f"{k.replace('_', ' ')} {config[k]:g} for {v:g}" for k, v in PAPER.items() if config[k] != v
+    ]
     parts.append(f"{data['vocabulary']} sub-words trained on the pairs for RoBERTa's 50,265")
     return "; ".join(parts)
 
