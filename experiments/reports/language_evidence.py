@@ -75,11 +75,15 @@ def _position(name: str, lines: Lines, differs: str) -> list[Evidence]:
     label = lines[0]["label"]
     if name == "lstm":
         end, before = end_and_before(lines)
+        if not np.isfinite([end[0], before[0]]).all():  # too few pairs at some place
+            return []
         said = f"{end[0]:.4f} in the last {END} positions, {before[0]:.4f} before"
         asked = claim("Section 6", label, POSITION)
         return [Evidence(asked, said, None, below(before, end), differs)]
     if name == "roberta":
         cls, rest = pair(lines, "sensitivity_cls"), pair(lines, "sensitivity_rest")
+        if not np.isfinite([*cls, *rest]).all():
+            return []
         said = f"{cls[0]:.4f} ± {cls[1]:.4f} at CLS, {rest[0]:.4f} ± {rest[1]:.4f} elsewhere"
         return [
             Evidence(claim("Section 6", label, POSITION), said, None, below(rest, cls), differs)
