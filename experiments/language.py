@@ -135,7 +135,7 @@ class Config(Run, Seeds, DataSource):
         "width": 32,
         "vocabulary": 400,
         "max_length": 64,
-        "buckets": 2,
+        "buckets": 1,
         "examples": 200,
         "validation_examples": 40,
         "points": 192,
