@@ -74,7 +74,7 @@ class Bag(nnx.Module):
     """sum_t u.e_t + c over the real tokens, as two logits: linear in every embedding."""
 
     def __init__(self, u, c, table):
-        self.u, self.c, self.table = nnx.Param(u), nnx.Param(jnp.float32(c)), nnx.Param(table)
+        self.u, self.c, self.table = (nnx.Param(jnp.asarray(x)) for x in (u, c, table))
 
     def embed(self, inputs):
         return self.table[...][inputs["ids"]]
