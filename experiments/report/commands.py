@@ -12,6 +12,7 @@ COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("python -m experiments.fashion_mnist --tokens scatter", ("Fashion-MNIST",)),
     ("python -m experiments.mnist --data tfds", ("MNIST, digit",)),
     ("python -m experiments.imagenet", ("ImageNet",)),
+    ("python -m experiments.language --task qqp", ("QQP",)),
     ("python -m experiments.grokking --seeds 5", ("(a + b) mod 113",)),
 )
 PLACES = {  # of paper A
@@ -19,6 +20,8 @@ PLACES = {  # of paper A
     "Fig. 3, 12": "python -m experiments.synthetic",
     "Fig. 9, 20, 21": "python -m experiments.robustness",
     "Table 2": "python -m experiments.flatness",
+    "Section 6": "python -m experiments.language",
+    "Section 6, A.4": "python -m experiments.language",
     "Section 3": "python -m theory check",
 }
 LENGTH = {  # of paper B, by place
