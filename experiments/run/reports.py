@@ -19,6 +19,7 @@ REPORTS = {
     "length_tradeoff": "experiments.reports.length.tradeoff",
     "known_sensitivity": "experiments.reports.known_sensitivity",
     "mnist": "experiments.vision.mnist_report",
+    "priors": "experiments.reports.priors",
     "robustness": "experiments.reports.robustness",
     "sparse_parity": "experiments.reports.sparse_parity",
     "svhn": "experiments.vision.report",

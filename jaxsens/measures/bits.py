@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from jaxsens import boolean
 from jaxsens._check import checked_key, positive_int
@@ -111,6 +111,23 @@ def sensitivity_at(
     padded = jnp.pad(points, ((0, -count % size), (0, 0)), constant_values=1.0)
     parts = padded.reshape(-1, size, n)
     return _finite(_sensitivity_at(read, inference(model), parts))[:count]
+
+
+def sensitivity_counts(
+    model: Any, points: Float[Array, "N n"]
+) -> tuple[Int[Array, " N"], Bool[Array, " N"]]:
+    """How many bits decide at each string, and whether the output there is above 0.
+
+    :func:`sensitivity_at` with ``signs`` in whole numbers, to be called under ``jax.jit``: one
+    forward pass of all strings for each bit. NaN counts as not above 0.
+    """
+    above = model(points) > 0
+    n = points.shape[1]
+
+    def changed(i: Array) -> Array:
+        return (model(points * (1 - 2 * jax.nn.one_hot(i, n))[None]) > 0) != above
+
+    return jax.lax.map(changed, jnp.arange(n)).sum(0, dtype=jnp.int32), above
 
 
 @functools.partial(jax.jit, static_argnums=0)

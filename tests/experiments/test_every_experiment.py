@@ -28,6 +28,7 @@ def test_a_run_leaves_its_record_and_figures(finished, name):
     others = {
         "grokking": {"checkpoints", "weights"},
         "imagenet": set(),
+        "priors": set(),
         "language": {"checkpoints", "tokenizer.json"},
     }.get(name, {"checkpoints"})
     files = RECORD | small_runs.FIGURES[name] | others

@@ -192,6 +192,11 @@ ERRORS = {
         ("--radius 0", f"--radius {POSITIVE} 0.0"),
         ("--hessian-examples -1", "--hessian-examples must be at least 0, got -1"),
     ],
+    "priors": [
+        ("--width 10 --heads 4", "--width 10 does not divide into --heads 4"),
+        ("--start normal", "--start must be gaussian, uniform or xavier"),
+        ("--networks 1", "--networks"),
+    ],
     "known_sensitivity": [
         ("--target xor", "--target must be majority, tribes, parity3 or random, got 'xor'"),
         ("--strength 1", "--strength must be at least 0 and below 1, got 1.0"),

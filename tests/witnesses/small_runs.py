@@ -16,6 +16,7 @@ from experiments import (
     known_sensitivity,
     language,
     mnist,
+    priors,
     robustness,
     sparse_parity,
     svhn,
@@ -38,6 +39,7 @@ MODULES = {
     "length_long": long,
     "length_scaling": scaling,
     "length_tradeoff": tradeoff,
+    "priors": priors,
     "robustness": robustness,
     "flatness": flatness,
     "known_sensitivity": known_sensitivity,
@@ -63,6 +65,7 @@ ARGUMENTS = {
     "length_dynamics": f"--bits 3 --decays 0 0.3 --seeds 1 {LENGTH}",
     "length_scaling": f"--lengths 3 --functions parity first --seeds 2 {LENGTH}",
     "length_tradeoff": f"--lengths 3 --functions parity mean --seeds 2 {LENGTH}",
+    "priors": "--smoke --network lstm mlp --start gaussian",
     "robustness": "--task fashion_mnist --smoke --arch mlp --intervened mlp --data {grey} "
     "--intervention regularisation --regularisation-strength 0 0.9 --token-size 7 "
     "--corruptions gaussian_noise contrast",
@@ -81,6 +84,7 @@ FIGURES = {
     "length_dynamics": {"dynamics.png"},
     "length_scaling": {"scaling.png"},
     "length_tradeoff": {"tradeoff.png"},
+    "priors": {"histograms.png"},
     "robustness": {"corruptions.png", "scatter.png", "variants.png"},
     "flatness": {"flatness.png"},
     "known_sensitivity": {"known_sensitivity.png"},
