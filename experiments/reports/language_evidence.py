@@ -14,6 +14,7 @@ from experiments.run.record import RunRecord
 Lines = report.Lines
 POSITION = "sensitivity by position, aligned to the right"
 LATER = "Section 6, A.4"
+Z = 1.96
 END = 16  # positions that are the end of a pair; the last, a </s>, is not counted
 PAPER = {"depth": 4, "heads": 8, "width": 256, "points": 100_000, "learning_rate": 1e-4}
 PRINTED = ("lstm", "roberta", "roberta-relu")
@@ -61,7 +62,19 @@ def _differs(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
 
 
 def _number(lines: Lines, field: str) -> tuple[float, float]:
-    return report.pooled(*[[line[name] for line in lines] for name in (field, f"{field}_stderr")])
+    """Mean over seeds and its error.
+
+    Where nothing flipped the error is not 0: it is what half the width of Wilson's interval for no
+    event among the n texts stands for, z / (2 (n + z^2)).
+    """
+    value, error = report.pooled(
+        *[[line[name] for line in lines] for name in (field, f"{field}_stderr")]
+    )
+    if error == 0 and f"{field}_per_example" in lines[0]:
+        each = lines[0][f"{field}_per_example"]  # of a kept record, its shape
+        texts = each["shape"][0] if isinstance(each, Mapping) else len(each)
+        error = Z / (2 * (texts + Z**2))
+    return value, error
 
 
 def pair(lines: Lines, field: str) -> tuple[float, float]:
@@ -114,12 +127,18 @@ def _order(record: RunRecord, finals: Mapping[str, Lines], differs: str) -> list
     """The LSTM above the transformers: at the end, at the start, on validation pairs, GPT-2."""
     found: list[Evidence] = []
     others = [name for name in finals if name.startswith("roberta")]
+    paired = record.read("result.json")["paired"]
     if "lstm" not in finals or not others:
         return found
 
-    def against(asked: Claim, numbers: Mapping[str, tuple[float, float]]) -> None:
+    def against(
+        asked: Claim, numbers: Mapping[str, tuple[float, float]], field: str | None = None
+    ) -> None:
         lstm = numbers["lstm"]
-        told = [below(numbers[name], lstm) for name in others]
+        told = [
+            below(numbers[name], lstm) if field is None else _paired(paired, name, field)
+            for name in others
+        ]
         holds = False if False in told else None if None in told else True
         said = ", ".join(
             f"{finals[name][0]['label']} {numbers[name][0]:.4f} ± {numbers[name][1]:.4f}"
@@ -128,9 +147,10 @@ def _order(record: RunRecord, finals: Mapping[str, Lines], differs: str) -> list
         found.append(Evidence(asked, said, None, holds, differs))
 
     every = {name: _number(lines, "sensitivity") for name, lines in finals.items()}
-    against(claim(LATER, "LSTM", SENSITIVITY), every)
+    against(claim(LATER, "LSTM", SENSITIVITY), every, "sensitivity")
     validation = {name: _number(lines, "sensitivity_validation") for name, lines in finals.items()}
-    against(claim(LATER, "all", ORDER, setting="validation sentences"), validation)
+    asked = claim(LATER, "all", ORDER, setting="validation sentences")
+    against(asked, validation, "sensitivity_validation")
     if all("sensitivity_variance_4" in lines[0] for lines in finals.values()):
         four = {name: _number(lines, "sensitivity_variance_4") for name, lines in finals.items()}
         against(claim(LATER, "all", ORDER, setting="noise of variance 4"), four)
@@ -151,6 +171,15 @@ def _order(record: RunRecord, finals: Mapping[str, Lines], differs: str) -> list
         said = f"{end[0]:.4f} in the last {END} positions, {before[0]:.4f} before"
         found.append(Evidence(claim(LATER, "GPT-2", POSITION), said, None, rises, differs))
     return found
+
+
+def _paired(lines: Lines, model: str, field: str) -> bool | None:
+    """Whether the network is below the LSTM, by differences text by text, pooled over seeds."""
+    own = [x for x in lines if (x["model"], x["field"], x["against"]) == (model, field, "lstm")]
+    if not own:
+        return None
+    value, error = report.pooled(*[[x[k] for x in own] for k in ("difference", "stderr")])
+    return shown(-value, error)
 
 
 ORDER = "order by sensitivity"
