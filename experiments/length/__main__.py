@@ -4,7 +4,7 @@ from typing import Any
 
 import tyro
 
-from experiments.length import dynamics, generalisation, long, scaling, tradeoff
+from experiments.length import dynamics, generalisation, long, scaling, scratchpad, tradeoff
 from experiments.run import cli
 
 SUBCOMMANDS = {
@@ -12,6 +12,7 @@ SUBCOMMANDS = {
     "generalisation": generalisation,
     "long": long,
     "scaling": scaling,
+    "scratchpad": scratchpad,
     "tradeoff": tradeoff,
 }  # modules with a Config and a main(config)
 

@@ -30,6 +30,7 @@ LENGTH = {  # of paper B, by place
     "Fig. 2": "tradeoff",
     "Fig. 3": "dynamics",
     "Fig. 4": "generalisation",
+    "Fig. 11": "scratchpad",
     "Theorem 4": "scaling",
     "Theorem 6": "scaling",
 }

@@ -16,6 +16,7 @@ REPORTS = {
     "length_generalisation": "experiments.reports.length.generalisation",
     "length_long": "experiments.reports.length.scaling",
     "length_scaling": "experiments.reports.length.scaling",
+    "length_scratchpad": "experiments.reports.length.scratchpad",
     "length_tradeoff": "experiments.reports.length.tradeoff",
     "known_sensitivity": "experiments.reports.known_sensitivity",
     "mnist": "experiments.vision.mnist_report",

@@ -11,9 +11,11 @@ from witnesses import (
     language_cases,
     length_case,
     one_layer_cases,
+    scratchpad_case,
     torch_language,
     torch_length,
     torch_one_layer,
+    torch_scratchpad,
     torch_timm,
     vision_cases,
 )
@@ -65,6 +67,19 @@ def length():
     found |= {"answers": answers.detach().numpy(), **gradients(network)}
     found["blowup"] = torch.stack(list(network.blowup(bits).values())).detach().numpy()
     yield from ((f"length/{key}", array) for key, array in found.items())
+
+
+def scratchpad():
+    """Answers to given and to own bits, and gradients for the running parities."""
+    network = torch_scratchpad.Scratchpad(**scratchpad_case.SIZES)
+    found, bits = fill(network), torch.from_numpy(scratchpad_case.BITS)
+    answers = network(bits, torch.from_numpy(scratchpad_case.WRITTEN)[:, :-1])
+    torch.nn.functional.mse_loss(answers, (bits.cumsum(1) % 2).float()).backward()
+    found |= {"answers": answers.detach().numpy(), **gradients(network)}
+    with torch.no_grad():
+        network.head.bias += scratchpad_case.SHIFT
+    found["written"] = network.write(bits).numpy()
+    yield from ((f"scratchpad/{key}", array) for key, array in found.items())
 
 
 def nchw(images):
@@ -182,7 +197,7 @@ def attention():
 def references():
     """Everything that is kept."""
     kept = {}
-    for part in (language, length, vision, published, one_layer, attention):
+    for part in (language, length, scratchpad, vision, published, one_layer, attention):
         kept |= dict(part())
     return kept
 

@@ -22,7 +22,7 @@ from experiments import (
     svhn,
     synthetic,
 )
-from experiments.length import dynamics, generalisation, long, scaling, tradeoff
+from experiments.length import dynamics, generalisation, long, scaling, scratchpad, tradeoff
 
 MODULES = {
     "mnist": mnist,
@@ -38,6 +38,7 @@ MODULES = {
     "length_generalisation": generalisation,
     "length_long": long,
     "length_scaling": scaling,
+    "length_scratchpad": scratchpad,
     "length_tradeoff": tradeoff,
     "priors": priors,
     "robustness": robustness,
