@@ -157,6 +157,13 @@ ERRORS = {
         ("--noise-kind uniform", "--noise-kind"),
         ("--save-every 150", "--save-every must be a multiple of --every (100), got 150"),
     ],
+    "length_scratchpad": [
+        ("--width 7", "--width must be even and a multiple of --heads (2), got 7"),
+        ("--heads 3", "--width must be even and a multiple of --heads (3), got 32"),
+        ("--lengths 0", "--lengths must be at least 1, got 0"),
+        ("--batch-size 0", "--batch-size must be at least 1, got 0"),
+        ("--lengths 4000", "GiB"),
+    ],
     "length_tradeoff": [
         ("--decay 0.4 0.1", "--decay must be two numbers, the lower first, got 0.4 0.1"),
         ("--rate 1e-3", "--rate must be two numbers, the lower first, got 0.001"),

@@ -65,6 +65,8 @@ ARGUMENTS = {
     "imagenet": f"{' '.join(small_imagenet.RUN)} --weights {{weights}}",
     "length_dynamics": f"--bits 3 --decays 0 0.3 --seeds 1 {LENGTH}",
     "length_scaling": f"--lengths 3 --functions parity first --seeds 2 {LENGTH}",
+    "length_scratchpad": "--lengths 3 --seeds 2 --depth 1 --width 8 --steps 12 --every 4 "
+    "--save-every 4 --batch-size 16 --test 64 --draws 2 --samples 16 --no-stop",
     "length_tradeoff": f"--lengths 3 --functions parity mean --seeds 2 {LENGTH}",
     "priors": "--smoke --network lstm mlp --start gaussian",
     "robustness": "--task fashion_mnist --smoke --arch mlp --intervened mlp --data {grey} "
@@ -84,6 +86,7 @@ FIGURES = {
     "language": {"language.png"},
     "length_dynamics": {"dynamics.png"},
     "length_scaling": {"scaling.png"},
+    "length_scratchpad": {"scratchpad.png"},
     "length_tradeoff": {"tradeoff.png"},
     "priors": {"histograms.png"},
     "robustness": {"corruptions.png", "scatter.png", "variants.png"},
