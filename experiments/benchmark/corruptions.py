@@ -19,7 +19,7 @@ from typing import Annotated
 import jax
 import numpy as np
 
-from command.options import Count, size
+from command.options import Count, check, size
 from experiments.run.cli import UserError
 from experiments.run.report import table
 from jaxsens.corruptions import NAMES, corrupt
@@ -67,6 +67,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Time, print a table and the ratio of the sums."""
+    check(config)
     count, few = (20, 2) if config.smoke else (config.images, config.peer_images)
     crops, _ = photo_crops.read()
     chosen = np.random.default_rng(0).permutation(len(crops.images))[:count]

@@ -27,12 +27,14 @@ NONSENSE = {
     int: (0, -1, -(10**12), 10**12),
     float: (0.0, -1.0, math.nan, math.inf, -math.inf, 1e39, 1e300, 1e-46, 1e-310),
 }
-# What makes sense after all: a seed of 0, no weight decay or dropout, a target that is never met.
+# What makes sense after all: a seed of 0, no weight decay, dropout or penalty, a target that is never met.
 SENSE = {
     ("seed", 0), ("split_seed", 0), ("weight_decay", 0.0), ("dropout", 0.0), ("until", math.inf),
     ("until", 1e39), ("until", 1e300), ("until", 1e-46), ("until", 1e-310),
     ("weight_decay", 1e-46), ("weight_decay", 1e-310), ("dropout", 1e-46), ("dropout", 1e-310),
     ("beta2", 1e-46), ("beta2", 1e-310), ("train_fraction", 1e-310),
+    ("regularisation_strength", 0.0), ("regularisation_strength", 1e-46),
+    ("regularisation_strength", 1e-310),
 }  # fmt: skip
 
 

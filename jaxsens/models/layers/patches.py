@@ -11,7 +11,7 @@ def to_patches(images: Float[Array, "n h w c"], size: int) -> Float[Array, "n t 
     return grid.reshape(n, rows * columns, size * size * channels)
 
 
-def check_images(images: Float[Array, "n h w c"], image_size: int, channels: int) -> None:
+def check_images(images: Array, image_size: int, channels: int) -> None:
     """Raise ValueError unless `images` is (N, image_size, image_size, channels)."""
     expected = (image_size, image_size, channels)
     if images.ndim != 4 or images.shape[1:] != expected:
