@@ -27,7 +27,7 @@ NONSENSE = {
     int: (0, -1, -(10**12), 10**12),
     float: (0.0, -1.0, math.nan, math.inf, -math.inf, 1e39, 1e300, 1e-46, 1e-310),
 }
-# What makes sense after all: a seed of 0, no weight decay, dropout or penalty, a target that is never met.
+# What makes sense after all: a seed of 0, no decay, dropout or penalty, a target never met.
 SENSE = {
     ("seed", 0), ("split_seed", 0), ("weight_decay", 0.0), ("dropout", 0.0), ("until", math.inf),
     ("until", 1e39), ("until", 1e300), ("until", 1e-46), ("until", 1e-310),
