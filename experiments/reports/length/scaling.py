@@ -97,7 +97,7 @@ def draw(record: RunRecord) -> None:
     panels["sharpness_slack"].axhline(0, color="k", linewidth=0.6)
     panels["sharpness_slack"].set_yscale("symlog", linthresh=1e-6)
     missing = sum(not line["fitted"] for line in result["final"])
-    panels["sharpness"].plot([], [], "k:", linewidth=1, label="bound as_n(f) / n, exact as_n")
+    panels["sharpness"].plot([], [], "k:", linewidth=1, label="as_n(f) / n, asymptotic; exact as_n")
     panels["sharpness"].plot(
         [], [], "ko", markerfacecolor="none", markersize=3.5,
         label=f"did not fit: {missing} of {len(result['final'])}",
