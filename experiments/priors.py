@@ -25,7 +25,6 @@ from experiments.run.options import Run
 from experiments.run.record import RunRecord
 from jaxsens import boolean
 from jaxsens.measures.bits import sensitivity_counts
-from jaxsens.models.length import LengthTransformer
 from jaxsens.models.random_start import STARTS, BitMLP, ReadLSTM, ReadTransformer, redraw
 
 NETWORKS = ("transformer", "post-norm", "lstm", "mlp")
@@ -37,8 +36,8 @@ class Config(Run):
     """Histograms of s(f, x) over strings and networks with random weights."""
 
     network: Annotated[tuple[str, ...], Each(least=1), Choice(NETWORKS)] = NETWORKS
-    """transformer (pre-norm, read at a token behind the string), post-norm (paper B's, read at the
-    last bit), lstm, mlp."""
+    """transformer (pre-norm, read at a token behind the string), post-norm (the same with the
+    LayerNorms behind the sums), lstm, mlp."""
     start: Annotated[tuple[str, ...], Each(least=1), Choice(STARTS)] = STARTS
     """How the weights are drawn: gaussian, uniform or xavier (normal)."""
     scale: Annotated[float, POSITIVE] = 10.0
@@ -69,8 +68,6 @@ class Config(Run):
         super().check()
         if self.width % self.heads:
             raise UserError(f"--width {self.width} does not divide into --heads {self.heads}")
-        if self.width % 2 and "post-norm" in self.network:
-            raise UserError(f"--width must be even for post-norm, got {self.width}")
         n = max(self.lengths)
         rows = 4.0 * min(self.strings, 2**n) * (n + 1) * (n + 1) * self.width * 4
         check_memory(rows, "--strings", self.strings, f"networks on {n} bits and their neighbours")
@@ -133,6 +130,8 @@ def measure(config: Config, kind: Kind) -> dict[str, Any]:
     keys = jax.random.split(weights, config.networks)
     graph = _Graph(kind, config.width, config.heads, config.scale)
     counts, decided = (np.asarray(x) for x in _measure(graph, points, keys))
+    if (counts < 0).any():
+        raise UserError(f"{kind.name}: outputs are NaN at --scale {config.scale:g}: take less")
     each = counts.mean(1) / n
     found: dict[str, Any] = {"network": kind.network, "start": kind.start}
     found |= {"bits": n, "depth": kind.depth, "networks": len(counts), "strings": len(points)}
@@ -175,11 +174,10 @@ def _measure(
 def build(kind: Kind, *, width: int, heads: int) -> nnx.Module:
     """A network of this kind; its weights are still to be drawn."""
     rngs = nnx.Rngs(0)
-    if kind.network == "transformer":
-        return ReadTransformer(bits=kind.bits, dim=width, heads=heads, depth=kind.depth, rngs=rngs)
-    if kind.network == "post-norm":
-        return LengthTransformer(
-            bits=kind.bits, dim=width, heads=heads, depth=kind.depth, independent=True, rngs=rngs
+    if kind.network in ("transformer", "post-norm"):
+        norm = "pre" if kind.network == "transformer" else "post"
+        return ReadTransformer(
+            bits=kind.bits, dim=width, heads=heads, depth=kind.depth, norm=norm, rngs=rngs
         )
     if kind.network == "lstm":
         return ReadLSTM(dim=width, depth=kind.depth, rngs=rngs)

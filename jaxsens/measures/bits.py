@@ -119,15 +119,17 @@ def sensitivity_counts(
     """How many bits decide at each string, and whether the output there is above 0.
 
     :func:`sensitivity_at` with ``signs`` in whole numbers, to be called under ``jax.jit``: one
-    forward pass of all strings for each bit. NaN counts as not above 0.
+    forward pass of all strings for each bit. The count is -1 where an output is NaN.
     """
-    above = model(points) > 0
-    n = points.shape[1]
+    outputs, n = model(points), points.shape[1]
 
-    def changed(i: Array) -> Array:
-        return (model(points * (1 - 2 * jax.nn.one_hot(i, n))[None]) > 0) != above
+    def changed(i: Array) -> tuple[Array, Array]:
+        flipped = model(points * (1 - 2 * jax.nn.one_hot(i, n))[None])
+        return (flipped > 0) != (outputs > 0), jnp.isnan(flipped)
 
-    return jax.lax.map(changed, jnp.arange(n)).sum(0, dtype=jnp.int32), above
+    differ, undefined = jax.lax.map(changed, jnp.arange(n))
+    counts = differ.sum(0, dtype=jnp.int32)
+    return jnp.where(undefined.any(0) | jnp.isnan(outputs), -1, counts), outputs > 0
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -15,7 +15,6 @@ from jaxsens.models.lstm import LSTMLayer
 Model = TypeVar("Model", bound=nnx.Module)
 STARTS = ("gaussian", "uniform", "xavier")
 EMBEDDINGS, POSITIONS, READOUT = "embedding", "positions", "head"  # names of parameters below
-TOKENS = "tokens"  # the embedding of `jaxsens.models.length`
 
 
 class ReadTransformer(nnx.Module):
@@ -27,12 +26,20 @@ class ReadTransformer(nnx.Module):
         x <- x + A(norm(x)),  x <- x + W2 relu(W1 norm(x))      depth times, W1 (dim, 2 dim)
         f = w . norm(x_n)
 
-    Shapes: (N, bits) to (N,). Its weights are for `redraw` to draw. Raises TypeError or ValueError
-    for sizes that are no positive integers, or a dim that does not divide into heads.
+    With ``norm="post"`` LayerNorms follow each sum, x <- norm(x + A(x)), and there is none before
+    w. Shapes: (N, bits) to (N,). Its weights are for `redraw` to draw. Raises TypeError or
+    ValueError for sizes that are no positive integers, or a dim that does not divide into heads.
     """
 
     def __init__(
-        self, *, bits: int, dim: int = 64, heads: int = 8, depth: int = 2, rngs: nnx.Rngs
+        self,
+        *,
+        bits: int,
+        dim: int = 64,
+        heads: int = 8,
+        depth: int = 2,
+        norm: str = "pre",
+        rngs: nnx.Rngs,
     ) -> None:
         check_sizes(bits=bits, dim=dim, heads=heads, depth=depth)
         if dim % heads:
@@ -41,11 +48,19 @@ class ReadTransformer(nnx.Module):
         self.positions = nnx.Param(jax.random.normal(rngs.params(), (bits + 1, dim)))
         self.blocks = nnx.List(
             [
-                Block(dim, heads=heads, mlp_dim=2 * dim, activation="relu", fused=False, rngs=rngs)
+                Block(
+                    dim,
+                    heads=heads,
+                    mlp_dim=2 * dim,
+                    norm=norm,
+                    activation="relu",
+                    fused=False,
+                    rngs=rngs,
+                )
                 for _ in range(depth)
             ]
         )
-        self.norm = layer_norm(dim, rngs=rngs, dtype=jnp.float32)
+        self.norm = layer_norm(dim, rngs=rngs, dtype=jnp.float32) if norm == "pre" else None
         self.head = linear(dim, 1, rngs=rngs, dtype=jnp.float32)
 
     def __call__(self, points: Float[Array, "n bits"], *, rngs: Rngs = None) -> Float[Array, " n"]:
@@ -56,7 +71,8 @@ class ReadTransformer(nnx.Module):
         for block in others:
             x = block(x)
         x = last(x, rows=slice(-1, None))
-        return self.head(self.norm(x[:, -1]))[:, 0]
+        read = x[:, -1] if self.norm is None else self.norm(x[:, -1])
+        return self.head(read)[:, 0]
 
 
 class ReadLSTM(nnx.Module):
@@ -113,8 +129,8 @@ def redraw(model: Model, key: Array, *, start: str, scale: float = 10.0) -> Mode
     ==========  ========================  =============  =============  =============
 
     Biases are 0 and the gains of LayerNorms 1. ``scale`` is a standard deviation or a bound, and
-    nothing to xavier. Parameters are told apart by the names that the models here and
-    `LengthTransformer` give them. Raises ValueError for an unknown start or a scale that is not
+    nothing to xavier. Parameters are told apart by the names that the models here give
+    them. Raises ValueError for an unknown start or a scale that is not
     positive.
     """
     if start not in STARTS:
@@ -144,7 +160,7 @@ def _draw(names: list[str], leaf: Array, key: Array, start: str, scale: float) -
     if POSITIONS in names and start == "gaussian":
         return jax.random.uniform(key, shape, dtype, -1.0, 1.0)
     normal = jax.random.normal(key, shape, dtype)
-    if {EMBEDDINGS, TOKENS, POSITIONS} & set(names):
+    if {EMBEDDINGS, POSITIONS} & set(names):
         return normal
     if start == "gaussian":
         return normal if READOUT in names else scale * normal

@@ -1,13 +1,16 @@
 """Random networks: what is drawn, and the counts against jaxsens.boolean."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from command.line import UserError
 from experiments import priors
 from experiments.reports import priors as drawn
 from jaxsens import boolean
+from jaxsens.measures.bits import sensitivity_counts
 from jaxsens.models.random_start import STARTS, redraw
 
 CONFIG = priors.Config(network=("lstm",), width=8, heads=2, networks=3, strings=16)
@@ -94,6 +97,17 @@ def test_wrong_starts_are_refused():
         redraw(model, jax.random.key(0), start="normal")
     with pytest.raises(ValueError, match="scale must be a positive number, got -1"):
         redraw(model, jax.random.key(0), start="gaussian", scale=-1)
+
+
+def test_outputs_that_are_nan_are_not_called_insensitive(monkeypatch):
+    def undefined(points):
+        return jnp.where(points[:, 0] > 0, jnp.nan, points[:, 1])
+
+    counts, _ = sensitivity_counts(undefined, boolean.cube(2))
+    assert (counts == -1).all()  # each has a neighbour without an answer
+    monkeypatch.setattr(priors, "_measure", lambda *_: (counts[None], counts[None] > 0))
+    with pytest.raises(UserError, match="lstm, xavier, 2 bits, depth 1: outputs are NaN"):
+        priors.measure(CONFIG, priors.Kind("lstm", "xavier", 2, 1))
 
 
 def test_the_verdict_names_the_extremes():
