@@ -13,10 +13,12 @@ from experiments.run.evidence import RULE
 STYLE = """
 :root { --ink: #1d2129; --soft: #5b6270; --line: #dfe3ea; --page: #fff; --head: #f5f7fa;
   --agrees: #1a7f4b; --same-order: #9a6b00; --disagrees: #b3261e; --undecided: #5a5fb0;
-  --not-run: #767d8a; --unusable-record: #b3261e; }
+  --not-run: #767d8a; --no-claim: #767d8a;
+  --unusable-record: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e7ec; --soft: #a2a9b6; --line: #363c47;
   --page: #16191f; --head: #1e232b; --agrees: #5fc890; --same-order: #e0b04a;
-  --disagrees: #f28b82; --undecided: #a9adf0; --not-run: #98a0ad; --unusable-record: #f28b82; } }
+  --disagrees: #f28b82; --undecided: #a9adf0; --not-run: #98a0ad; --no-claim: #98a0ad;
+  --unusable-record: #f28b82; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1360px; padding: 1.5rem; color: var(--ink);
   background: var(--page); font: 15px/1.45 system-ui, sans-serif; }
@@ -66,8 +68,7 @@ def page(rows: Sequence[Row]) -> str:
     current = None
     for paper, place, mine in words.sections(rows):
         if paper != current:
-            title = words.PAPERS.get(paper, words.UNUSABLE_TITLE)
-            parts.append(f"<h2>{escape(title)}</h2>")
+            parts.append(f"<h2>{escape(words.PAPERS[paper])}</h2>")
             current = paper
         parts.append(_table(place, mine, pictures))
     if pictures:

@@ -21,7 +21,7 @@ def page(rows: Sequence[Row]) -> str:
     current = None
     for paper, place, mine in words.sections(rows):
         if paper != current:
-            parts.append(f"## {words.PAPERS.get(paper, words.UNUSABLE_TITLE)}")
+            parts.append(f"## {words.PAPERS[paper]}")
             current = paper
         if place:
             parts.append(f"### {place}")

@@ -9,7 +9,7 @@ from command.line import UserError
 from experiments.paper import CLAIMS, Claim
 from experiments.report import commands, stated
 from experiments.report.keep import FIGURES
-from experiments.run.evidence import NOT_RUN, UNUSABLE, Evidence, verdict
+from experiments.run.evidence import NO_CLAIM, NOT_RUN, UNUSABLE, Evidence, verdict
 from experiments.run.record import RunRecord
 from experiments.run.reports import REPORTS, report_of
 
@@ -35,7 +35,7 @@ class Kept:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One claim, what one record says of it, and the verdict; or a record that cannot be read."""
+    """One claim, what one record says of it, and the verdict; or a record without a claim."""
 
     claim: Claim | None
     verdict: str
@@ -59,7 +59,7 @@ class Row:
 
 
 def rows(records: Sequence[Kept]) -> list[Row]:
-    """In the order of the claims; what cannot be read comes last."""
+    """In the order of the claims; then what neither paper asks, then what cannot be read."""
     found = []
     for claim in CLAIMS:
         mine = [
@@ -69,7 +69,9 @@ def rows(records: Sequence[Kept]) -> list[Row]:
             if evidence.claim == claim
         ]
         found += mine or [Row(claim, NOT_RUN)]
-    return found + [Row(None, UNUSABLE, None, kept) for kept in records if kept.trouble]
+    rest = [kept for kept in records if not kept.evidence]
+    found += [Row(None, NO_CLAIM, None, kept) for kept in rest if not kept.trouble]
+    return found + [Row(None, UNUSABLE, None, kept) for kept in rest if kept.trouble]
 
 
 def kept(directory: Path) -> Kept:
@@ -101,11 +103,11 @@ def _kept(directory: Path) -> Kept:
         evidence = report.evidence(record)
     else:
         raise UserError(f"it names no experiment that is known here: {experiment!r}")
-    if not evidence and not beyond:
+    lines = record.read_metrics()
+    if not evidence and not (beyond and (result or lines)):
         raise UserError("nothing in it speaks of a claim of either paper")
     for one in evidence:
         verdict(one)  # a value that no verdict can be given on is damage of this record
-    lines = record.read_metrics()
     notes = [str(meta.get("note") or "")]
     if not result and experiment != stated.EXPERIMENT:
         latest = max((line.get("epoch", 0) for line in lines), default=0)

@@ -9,6 +9,7 @@ from experiments.report.rows import Row
 from experiments.run.evidence import (
     AGREES,
     DISAGREES,
+    NO_CLAIM,
     NOT_RUN,
     ORDER,
     UNDECIDED,
@@ -19,9 +20,10 @@ TITLE = "What two papers print, and what was found here"
 PAPERS = {
     "A": "A: Transformers Learn Low Sensitivity Functions (Vasudeva et al., arXiv 2403.06925)",
     "B": "B: Why are Sensitive Functions Hard for Transformers? (Hahn & Rofin, arXiv 2402.09963)",
+    NO_CLAIM: "Beyond both papers",
+    UNUSABLE: "Records of which nothing can be used",
 }
-UNUSABLE_TITLE = "Records of which nothing can be used"
-VERDICTS = (AGREES, ORDER, DISAGREES, UNDECIDED, NOT_RUN, UNUSABLE)
+VERDICTS = (AGREES, ORDER, DISAGREES, UNDECIDED, NOT_RUN, NO_CLAIM, UNUSABLE)
 # What a setting lists, where it is numbers alone.
 LISTS = {
     "Tables 1, 3": "n_s, n_d, n_f, m",
@@ -44,13 +46,12 @@ def introduction(rows: Sequence[Row]) -> str:
 
 
 def sections(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
-    """Paper, place and rows, in the order of the claims; unusable records last, without either."""
+    """A key of `PAPERS`, place and rows, in the order of the claims; what has none comes last."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        key = ("", "") if row.claim is None else (row.claim.paper, row.claim.place)
+        key = (row.verdict, "") if row.claim is None else (row.claim.paper, row.claim.place)
         found.setdefault(key, []).append(row)
-    papers = list(dict.fromkeys(paper for paper, _ in found))
-    for paper in sorted(papers, key=lambda one: one or "~"):
+    for paper in PAPERS:
         for (own, place), mine in found.items():
             if own == paper:
                 yield paper, place, mine

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from experiments.run import report
+from experiments.run.evidence import Evidence
 from experiments.run.record import RunRecord
 
 FIELDS = {
@@ -14,6 +15,12 @@ FIELDS = {
     "smallest": "smallest s(f, x)",
     "constant": "constant networks",
 }
+BEYOND = True  # neither paper draws its weights so
+
+
+def evidence(record: RunRecord) -> list[Evidence]:
+    """No claim of the two papers is about networks without training."""
+    return []
 
 
 def summary(record: RunRecord) -> str:

@@ -1,7 +1,8 @@
 """What a record says of a paper's claim, and the one rule by which the report judges it.
 
 The report module of an experiment may have ``evidence(record)``, which gives a list of `Evidence`:
-`python -m experiments.report` makes a row of each.
+`python -m experiments.report` makes a row of each. Where the module has ``BEYOND = True``, the
+experiment also asks what neither paper does, and a record without evidence is a row of its own.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from experiments.paper import Claim
 
 AGREES, ORDER, DISAGREES = "agrees", "same order", "disagrees"
 UNDECIDED, NOT_RUN, UNUSABLE = "undecided", "not run", "unusable record"
+NO_CLAIM = "no claim"  # of either paper is what the record speaks of
 ERRORS = 2.0  # standard errors within which two numbers are not told apart
 SHARE = 0.1  # of the paper's number, within which they are called the same
 ORDER_FACTOR = math.sqrt(10)
@@ -21,8 +23,8 @@ RULE = (
     "**disagrees** otherwise (an accuracy agrees or disagrees). An outcome in words agrees or "
     "disagrees where ours shows it, or the opposite, by more than "
     f"{ERRORS:g} standard errors, and is **undecided** in between. **Not run**: no committed "
-    "record speaks of it. How our run differs from the paper's stands beside the verdict, and is "
-    "no part of it."
+    "record speaks of it. **No claim**: a record of what neither paper asks. How our run differs "
+    "from the paper's stands beside the verdict, and is no part of it."
 )
 
 

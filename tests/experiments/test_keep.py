@@ -74,6 +74,23 @@ def test_a_run_is_kept_small_and_without_paths(place, capsys):
     assert pictures == {"mnist_60k_curves.png": b"a", "mnist_60k_measured.png": b"b"}
 
 
+def test_what_neither_paper_asks_is_a_row_without_a_claim(place, capsys):
+    line = {"model": "lstm, xavier, 5 bits, depth 2", "seed": 0, "sensitivity": 0.25}
+    (place / "config.json").write_text(json.dumps({"experiment": "priors"}))
+    (place / "metrics.jsonl").write_text(json.dumps(line))
+    (place / "result.json").write_text(
+        json.dumps({"final": [line], "command": "python -m x", "seconds": 5})
+    )
+    assert execute(report, "--keep", place, "--as", "priors", "--note", "few networks") == 0
+    assert "unusable" not in capsys.readouterr().out
+    told = (keep.ROOT / "docs" / "report.md").read_text()
+    (row,) = [x for x in told.split("## Beyond both papers")[1].splitlines() if "priors" in x]
+    assert row.startswith("| priors<br>a record |")
+    assert "| **no claim** | 1 seed; 5 s<br>few networks |" in row
+    assert row.endswith("| `python -m x` |")
+    assert "Beyond both papers" in (keep.ROOT / "docs" / "report.html").read_text()
+
+
 def test_an_unfinished_run_says_so(place):
     (place / "result.json").unlink()
     kept = keep.keep(place, None)

@@ -91,6 +91,7 @@ def test_what_a_record_says_is_judged_and_shown(place):
         ({"config": {"experiment": "synthetic"}, "result": {"final": {}, "ideal": []}}, "other"),
         ({"config": {"experiment": "grokking"}, "metrics": "{}\n"}, "nothing in it speaks"),
         ({"config": {"experiment": "grokking"}}, "something other"),
+        ({"config": {"experiment": "priors"}}, "nothing in it speaks"),
         ({"config": {"experiment": "stated"}, "result": {"evidence": [{}]}}, "needs place"),
         ({"config": {"experiment": "stated"}, "result": {"evidence": 3}}, "something other"),
         (
