@@ -1,21 +1,15 @@
 """The tutorials: outputs committed whole, run through a kernel; the site, without a warning."""
 
-import json
 import pathlib
 import subprocess
 import sys
-import warnings
 
 import pytest
+from witnesses.notebooks import assert_committed_whole, code_cells, run_in_kernel
 
 ROOT = pathlib.Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 MAX_BYTES = 150_000
-
-
-def code_cells(path):
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
 def test_there_are_two():
@@ -24,33 +18,16 @@ def test_there_are_two():
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_outputs_are_committed_whole_and_small(path):
-    cells = code_cells(path)
-    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
-    kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
-    assert "error" not in kinds
-    assert not any(output.get("name") == "stderr" for cell in cells for output in cell["outputs"])
-    assert path.stat().st_size < MAX_BYTES
-    for cell in cells:
+    assert_committed_whole(path, most=MAX_BYTES)
+    for cell in code_cells(path):
         compile("".join(cell["source"]), path.name, "exec")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_runs_in_a_kernel_that_starts_in_its_folder(path, monkeypatch):
-    """As Jupyter runs it, at a small size: a process of its own, the clone not on its path."""
-    nbclient = pytest.importorskip("nbclient")
-    import nbformat
-
-    monkeypatch.setenv("JAXSENS_NOTEBOOK_SMALL", "1")
-    for name in ("PYTHONPATH", "PYTEST_CURRENT_TEST"):
-        monkeypatch.delenv(name, raising=False)
-    notebook = nbformat.read(path, as_version=4)
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the Jupyter libraries, about themselves
-        client.execute()
+    """As Jupyter runs it, at a small size."""
+    run_in_kernel(path, monkeypatch, JAXSENS_NOTEBOOK_SMALL="1")
 
 
 @pytest.mark.slow

@@ -1,20 +1,14 @@
 """Every notebook runs top to bottom on a small cube, without Jupyter; its outputs are committed."""
 
 import ast
-import json
 import pathlib
-import warnings
 
 import matplotlib
 import pytest
+from witnesses.notebooks import assert_committed_whole, code_cells, run_in_kernel
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[2] / "theory" / "notebooks").glob("*.ipynb"))
 MAX_BYTES = 400_000
-
-
-def code_cells(path):
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
 def test_there_are_five():
@@ -51,12 +45,7 @@ def test_runs(path, monkeypatch):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_outputs_are_committed_whole_and_small(path):
-    cells = code_cells(path)
-    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
-    kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
-    assert "error" not in kinds
-    assert not any(output.get("name") == "stderr" for cell in cells for output in cell["outputs"])
-    assert path.stat().st_size < MAX_BYTES
+    assert_committed_whole(path, most=MAX_BYTES)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -78,17 +67,5 @@ def test_the_dimension_is_set_once_and_logic_lives_in_the_package(path):
     ids=lambda path: path.stem,
 )
 def test_runs_in_a_kernel_that_starts_in_its_folder(path, monkeypatch):
-    """As Jupyter runs it: a process of its own, the clone not on its path."""
-    nbclient = pytest.importorskip("nbclient")
-    import nbformat
-
-    monkeypatch.setenv("JAXSENS_NOTEBOOK_D", "6")
-    for name in ("PYTHONPATH", "PYTEST_CURRENT_TEST"):
-        monkeypatch.delenv(name, raising=False)
-    notebook = nbformat.read(path, as_version=4)
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the Jupyter libraries, about themselves
-        client.execute()
+    """As Jupyter runs it, at d = 6."""
+    run_in_kernel(path, monkeypatch, JAXSENS_NOTEBOOK_D="6")
