@@ -19,6 +19,7 @@ from experiments.robust.networks import (
     Found,
     Networks,
     find,
+    flat_fields,
     flat_part,
     smallest_networks,
     train_all,
@@ -94,15 +95,14 @@ def measured(config: Config, found: Found, network: Trained) -> dict[str, Any]:
     line |= measure(model, key)
     settings: dict[str, Any] = {"key": key, "draws": config.flat_draws, "decision": "argmax"}
     if config.variant != "code":
-        line |= _fields("", sharpness.outputs(model, few.inputs, size=config.flat_size, **settings))
+        defined = sharpness.outputs(model, few.inputs, size=config.flat_size, **settings)
+        line |= flat_fields(defined)
     if config.variant != "text":
         training = nnx.view(model, deterministic=False, raise_if_not_found=False)
-        line |= _fields(
-            "_code",
-            sharpness.outputs(
-                training, few.inputs, size=CODE_SIZE, reduce="sum", nudged=with_dropout, **settings
-            ),
+        as_coded = sharpness.outputs(
+            training, few.inputs, size=CODE_SIZE, reduce="sum", nudged=with_dropout, **settings
         )
+        line |= flat_fields(as_coded, "_code")
     labelled = few.inputs, few.labels
     rise = sharpness.average_direction(
         loss, model, *labelled, key=key, size=config.direction_size, draws=config.flat_draws
@@ -116,14 +116,7 @@ def measured(config: Config, found: Found, network: Trained) -> dict[str, Any]:
         line["eigenvalue"] = curvature.hessian_eigenvalue(
             loss, model, part.inputs, part.labels, key=key
         )
-    variant = network.variant
-    return {
-        **line,
-        "arch": variant.arch,
-        "intervention": variant.intervention,
-        "level": variant.level,
-        "label": variant.label,
-    }
+    return line | network.about
 
 
 def loss(model: Any, inputs: Array, labels: Array) -> Array:
@@ -134,14 +127,6 @@ def loss(model: Any, inputs: Array, labels: Array) -> Array:
 def with_dropout(model: Any, inputs: Array, key: Array) -> Array:
     """The outputs in training mode."""
     return model(inputs, rngs=nnx.Rngs(dropout=key))
-
-
-def _fields(end: str, found: sharpness.OutputSharpness) -> dict[str, float]:
-    return {
-        f"{name}{end}{part}": getattr(found, f"{name}{part}")
-        for name in ("shop", "shpred")
-        for part in ("", "_stderr")
-    }
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from experiments.robust.networks import (
     Found,
     Networks,
     find,
+    flat_fields,
     flat_part,
     smallest_networks,
     train_all,
@@ -163,21 +164,10 @@ def work(config: Config, subject: Subject, record: RunRecord) -> dict[str, Any]:
 
 def measured(config: Config, images: Images, network: Trained, pairs: Pairs) -> dict[str, Any]:
     """The line of a network with its sensitivities and flatness."""
-    variant, size = network.variant, images.task.patch_size
+    size = images.task.patch_size
     sizes = [other for other in config.token_size if other != size]
     noise = next(iter(images.noises.values()))
     few = flat_part(config, images).inputs
-
-    def flatness(model: nnx.Module, key: jax.Array) -> dict[str, Any]:
-        found = sharpness.outputs(
-            model,
-            few,
-            key=key,
-            size=config.flat_size,
-            draws=config.flat_draws,
-            decision="argmax",
-        )
-        return {n: getattr(found, n) for n in ("shop", "shop_stderr", "shpred", "shpred_stderr")}
 
     measures = [
         sensitivity(
@@ -190,14 +180,21 @@ def measured(config: Config, images: Images, network: Trained, pairs: Pairs) -> 
         for one in (size, *sizes)
     ]
     if not config.runs:
-        measures[0] = pairs.watched(variant.name, measures[0])
+        measures[0] = pairs.watched(network.variant.name, measures[0])
     line: dict[str, Any] = dict(network.line)
     key = jax.random.key(line["seed"])
     for measure in measures:
         line |= measure(network.model, key)
-    line |= flatness(network.model, key)
-    about = {"arch": variant.arch, "intervention": variant.intervention, "level": variant.level}
-    return {**line, **about, "label": variant.label}
+    flat = sharpness.outputs(
+        network.model,
+        few,
+        key=key,
+        size=config.flat_size,
+        draws=config.flat_draws,
+        decision="argmax",
+    )
+    line |= flat_fields(flat)
+    return line | network.about
 
 
 def measure_corruptions(

@@ -132,7 +132,7 @@ def _corruptions(record: RunRecord, models: Mapping[str, Lines], result: Mapping
     figure, (left, right) = report.figure(
         11, 0.6 + 0.24 * max(len(names), 12), ncols=2, width_ratios=[2, 1]
     )
-    for i, (name, lines) in enumerate(models.items()):
+    for i, lines in enumerate(models.values()):
         table = 100 * np.array([list(line["accuracy"].values()) for line in lines])  # (M, C, S)
         style = {"color": f"C{i % 10}", "marker": MARKS[lines[0]["intervention"]]}
         places = np.arange(len(names)) + 0.6 * (i / max(len(models) - 1, 1) - 0.5)
@@ -141,7 +141,6 @@ def _corruptions(record: RunRecord, models: Mapping[str, Lines], result: Mapping
         by_severity = table.mean((0, 1))
         clean = 100 * np.mean([line["clean"] for line in lines])
         right.plot([0, *result["severities"]], [clean, *by_severity], markersize=4, **style)
-        del name
     left.set(
         yticks=range(len(names)),
         yticklabels=[name.replace("_", " ") for name in names],

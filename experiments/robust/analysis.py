@@ -9,11 +9,7 @@ from jaxsens.measures.association import Interval, bootstrap, partial_spearman, 
 
 Lines = Sequence[Mapping[str, Any]]
 
-OUTCOMES = {
-    "corruption_accuracy": "all corruptions",
-    "noise_accuracy": "noise-like corruptions",
-    "other_accuracy": "other corruptions",
-}
+OUTCOMES = ("corruption_accuracy", "noise_accuracy", "other_accuracy")
 
 
 def associations(lines: Lines) -> dict[str, dict[str, Any]]:

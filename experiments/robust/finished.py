@@ -16,7 +16,7 @@ from experiments.vision import options
 from experiments.vision.options import Task, Training, Variant
 from experiments.vision.run import Images, load_images, trainer_of
 
-MODULES = {"cifar": cifar, "fashion_mnist": fashion_mnist, "svhn": svhn}
+TASKS = {"cifar": cifar.TASK, "fashion_mnist": fashion_mnist.TASK, "svhn": svhn.TASK}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,12 @@ class Trained:
     variant: Variant
     model: nnx.Module
     line: Mapping[str, Any]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The fields of a result that say which network it is."""
+        names = ("arch", "intervention", "level", "label")
+        return {name: getattr(self.variant, name) for name in names}
 
 
 def trained_in(runs: Sequence[Path]) -> tuple[Images, list[Trained]]:
@@ -69,7 +75,7 @@ def _read(path: Path) -> tuple[RunRecord, Training, Task]:
     record = RunRecord(path)
     said = record.read("config.json")
     name = said.get("task") if said.get("experiment") == "robustness" else said.get("experiment")
-    if name not in MODULES:
+    if name not in TASKS:
         raise UserError(
             f"{path} is a run of {said.get('experiment')!r}; expected one of cifar, "
             "fashion_mnist, svhn, robustness"
@@ -88,7 +94,7 @@ def _read(path: Path) -> tuple[RunRecord, Training, Task]:
         config.check()
     except (TypeError, UserError) as error:
         raise UserError(f"{path}/config.json is not of this version: {error}") from None
-    return record, config, MODULES[name].TASK
+    return record, config, TASKS[name]
 
 
 def _same(one: Images, other: Images) -> bool:

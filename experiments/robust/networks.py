@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from command.options import POSITIVE, Count
-from experiments import cifar, fashion_mnist, svhn
-from experiments.robust.finished import Trained, trained_in
+from experiments.robust.finished import TASKS, Trained, trained_in
 from experiments.run.cli import UserError
 from experiments.run.data import part_to_measure, subset
 from experiments.run.record import RunRecord
@@ -15,8 +14,7 @@ from experiments.vision import options
 from experiments.vision import run as vision
 from experiments.vision.run import Images
 from jaxsens.data.split import Split
-
-TASKS = {"cifar": cifar.TASK, "fashion_mnist": fashion_mnist.TASK, "svhn": svhn.TASK}
+from jaxsens.sharpness import OutputSharpness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,3 +106,12 @@ def flat_part(config: Networks, images: Images) -> Split:
     """The training images that flatness is measured on, drawn at random: some lie by class."""
     count = min(config.flat_examples, len(images.train.labels))
     return subset(images.train, count, "--flat-examples")
+
+
+def flat_fields(found: OutputSharpness, end: str = "") -> dict[str, float]:
+    """ShOp and ShPred as fields of a record, with their standard errors."""
+    return {
+        f"{name}{end}{part}": getattr(found, f"{name}{part}")
+        for name in ("shop", "shpred")
+        for part in ("", "_stderr")
+    }
