@@ -22,9 +22,10 @@ RULE = (
     "**same order** where the two differ by a factor of at most the square root of 10, and "
     "**disagrees** otherwise (an accuracy agrees or disagrees). An outcome in words agrees or "
     "disagrees where ours shows it, or the opposite, by more than "
-    f"{ERRORS:g} standard errors, and is **undecided** in between. **Not run**: no committed "
-    "record speaks of it. **No claim**: a record of what neither paper asks. How our run differs "
-    "from the paper's stands beside the verdict, and is no part of it."
+    f"{ERRORS:g} standard errors, and is **undecided** in between; of phases and bounds the count "
+    "of seeds or networks decides, which the row gives. **Not run**: no committed record speaks of "
+    "it. **No claim**: a record of what neither paper asks. How our run differs from the paper's "
+    "stands beside the verdict, and is no part of it."
 )
 
 

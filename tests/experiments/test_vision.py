@@ -19,8 +19,6 @@ from experiments.vision import run as vision
 from jaxsens import checkpoints, models
 from jaxsens.data import load
 
-MLPS = ("--smoke", "--arch", "mlp", "--sigma2", "5", "0.5", "--seeds", "2")
-
 
 @pytest.fixture
 def mlps(finished):
