@@ -151,7 +151,7 @@ def hardware(about: dict[str, Any]) -> str:
     said = [str(device)] if device else []
     if cores:
         said.append(f"{cores} cores")
-    if isinstance(seconds, int | float):
+    if seconds and isinstance(seconds, int | float):  # 0 where a run did not say
         said.append(f"{seconds:,.0f} s")
     return ", ".join(said)
 

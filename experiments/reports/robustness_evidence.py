@@ -12,6 +12,7 @@ from experiments.run.record import RunRecord
 
 Lines = Sequence[Mapping[str, Any]]
 PLACE = "Section 7"
+LEVELS = {"augmentation": 0.1, "regularisation": 0.25}  # the paper's
 
 
 def evidence(record: RunRecord) -> list[Evidence]:
@@ -60,12 +61,7 @@ def table_2(record: RunRecord) -> list[Evidence]:
     result = record.read("result.json")
     found = []
     for intervention, end in (("none", ""), ("regularisation", " + regularisation")):
-        lines = [
-            line
-            for line in result["final"]
-            if line["arch"] == "vit" and line["intervention"] == intervention
-        ]
-        lines = [line for line in lines if line["model"] == lines[0]["model"]]
+        lines = _transformer(result["final"], intervention)
         for field, name in (("shop", "ShOp"), ("shpred", "ShPred")):
             for variant, how in (("", "as defined"), ("_code", "as in the published code")):
                 if lines and f"{field}{variant}" in lines[0]:
@@ -96,6 +92,9 @@ def differences(result: Mapping[str, Any], lines: Lines) -> str:
     said.append(f"{' to '.join(f'{e:g}' for e in (epochs[0], epochs[-1])[: len(epochs)])} epochs")
     accuracies = [100 * line["train_accuracy"] for line in lines]
     said.append(f"training accuracy {min(accuracies):.1f} to {max(accuracies):.1f} %")
+    for kind, level in {(x["intervention"], x["level"]) for x in lines}:
+        if kind in LEVELS and level != LEVELS[kind]:
+            said.append(f"{kind} {level:g} where the paper has {LEVELS[kind]:g}")
     if "," in lines[0]["label"]:
         said.append(lines[0]["label"].split(", ", 1)[1])
     return ", ".join(said)
@@ -105,8 +104,7 @@ def _beside(lines: Lines) -> list[tuple[Lines, Lines, str]]:
     """For each intervention on a transformer its lines, and those of the same one without."""
     found = []
     for kind in ("augmentation", "regularisation"):
-        touched = [x for x in lines if x["arch"] == "vit" and x["intervention"] == kind]
-        touched = [x for x in touched if x["model"] == touched[0]["model"]]
+        touched = _transformer(lines, kind)
         if not touched:
             continue
         base = touched[0]["model"].split(f" {kind}")[0]
@@ -114,6 +112,18 @@ def _beside(lines: Lines) -> list[tuple[Lines, Lines, str]]:
         if [x["seed"] for x in plain] == [x["seed"] for x in touched]:
             found.append((plain, touched, kind))
     return found
+
+
+def _transformer(lines: Lines, kind: str) -> Lines:
+    """One transformer with this intervention: of several levels the one nearest to the paper's.
+
+    A level of 0 is trained plainly, and no intervention.
+    """
+    mine = [x for x in lines if (x["arch"], x["intervention"]) == ("vit", kind) and x["level"] != 0]
+    if not mine:
+        return []
+    first = min(mine, key=lambda x: abs(x["level"] - LEVELS[kind]) if kind in LEVELS else 0)
+    return [x for x in mine if x["model"] == first["model"]]
 
 
 def _rise(plain: Lines, touched: Lines, name: str, images: int) -> tuple[float, float]:

@@ -90,6 +90,28 @@ def test_what_differs_from_the_paper_is_said(tmp_path):
     assert kept.size == "photo-crops, 1,000 training examples, 2 epochs, 2 seeds"
 
 
+def test_of_several_strengths_the_one_nearest_to_the_papers_is_judged(tmp_path):
+    """Strength 0 is plain training: it is not what the paper calls regularised."""
+    final = [
+        {"model": name, "arch": "vit", "intervention": kind, "level": level, "label": label,
+         "seed": 0, "epoch": 3, "train_accuracy": 0.9, "sensitivity": value,
+         "sensitivity_stderr": 0.001, "corruption_accuracy": accuracy, "shop": shop,
+         "shop_stderr": 0.1}
+        for name, kind, level, label, value, accuracy, shop in (
+            ("vit", "none", None, "ViT-small", 0.1, 0.5, 39.0),
+            ("vit regularisation 0", "regularisation", 0.0, "ViT-small, 0", 0.3, 0.2, 39.0),
+            ("vit regularisation 0.9", "regularisation", 0.9, "ViT-small, 0.9", 0.3, 0.2, 1.0),
+            ("vit regularisation 0.3", "regularisation", 0.3, "ViT-small, 0.3", 0.04, 0.9, 9.0),
+        )
+    ]  # fmt: skip
+    about = {"name": "cifar10", "train": 50_000, "corrupted": 1000}
+    directory = write(tmp_path / "a", "robustness", {"final": final, "data": about}, [])
+    assert set(told(directory).values()) == {AGREES}
+    assert len(told(directory)) == 4
+    said = {e.differs for e in rows.kept(directory).evidence}
+    assert any("regularisation 0.3 where the paper has 0.25" in one for one in said)
+
+
 def test_sparse_parity(tmp_path):
     name, lines = "50000 points, batch 250, width 32, lr 0.001", []
     for epoch in range(40):
