@@ -8,9 +8,7 @@ one after another. Target: five seeds in total twice as fast as PyTorch.
 
 import dataclasses
 import importlib.util
-import json
 import runpy
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +17,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.benchmark.timing import Contender, against, rates
+from experiments.benchmark import record
+from experiments.benchmark.timing import Contender, beside, onward, rates
 from experiments.run.cli import UserError
-from experiments.run.record import provenance, to_json, write_whole
 from experiments.run.report import table
 from jaxsens.data.algorithmic import modular_addition
 from jaxsens.losses import plain, precise_cross_entropy
@@ -51,8 +49,7 @@ def main(config: Config) -> None:
     for name in ("rounds", "epochs"):
         if getattr(config, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(config, name)}")
-    if config.out is not None and config.out.exists():
-        raise UserError(f"{config.out} exists; choose another --out")
+    record.check_new(config.out)
     modulus = 113
     if config.smoke:
         config, modulus = dataclasses.replace(config, rounds=1, epochs=2), 23
@@ -71,19 +68,9 @@ def main(config: Config) -> None:
                 theirs(kind, models[0], train, config.epochs), config.epochs
             )
     measured = rates(contenders, config.rounds)
-    rows = [
-        [
-            name,
-            f"{statistics.median(found):.1f}",
-            f"{against(measured, 'jaxsens, 5 seeds', name):.2f}",
-        ]
-        for name, found in measured.items()
-    ]
+    rows = beside(measured, "jaxsens, 5 seeds")
     print(table(["contender", "epochs x seeds / s", "five seeds in total are"], rows))
-    if config.out is not None:
-        record = {"benchmark": "grokking", "config": config, "target": TARGET, "rates": measured}
-        text = json.dumps(to_json({**record, **provenance()}), indent=2) + "\n"
-        write_whole(config.out, text.encode())
+    record.write(config.out, "grokking", config, target=TARGET, rates=measured)
 
 
 def ours(models: list[OneLayerTransformer], train: Split, epochs: int) -> Callable[[], None]:
@@ -95,14 +82,10 @@ def ours(models: list[OneLayerTransformer], train: Split, epochs: int) -> Callab
         loss=plain(precise_cross_entropy),
     )
     keys = jax.random.split(jax.random.key(0), len(models))
-    data, state = jax.device_put(train), jax.tree.map(jax.numpy.copy, trainer.initial)
-
-    def run() -> None:
-        nonlocal state
-        state, _ = trainer.epochs(state, data, keys, epochs=epochs)
-        jax.block_until_ready(state)
-
-    return run
+    data = jax.device_put(train)
+    return onward(
+        trainer.initial, lambda state: trainer.epochs(state, data, keys, epochs=epochs)[0]
+    )
 
 
 def theirs(

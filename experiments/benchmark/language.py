@@ -8,7 +8,6 @@ pairs, once; PyTorch's is a loop over the pairs, each a batch of its own length.
 
 import dataclasses
 import importlib.util
-import json
 import runpy
 import statistics
 from collections.abc import Callable, Sequence
@@ -22,10 +21,10 @@ from flax import nnx
 
 import jaxsens
 from command.options import Choice, Count, Each
-from experiments.benchmark.timing import Contender, against, rates
+from experiments.benchmark import record
+from experiments.benchmark.timing import Contender, against, onward, rates
 from experiments.run.cli import UserError
 from experiments.run.options import Options
-from experiments.run.record import provenance, to_json, write_whole
 from experiments.run.report import table
 from experiments.text.estimate import measure
 from experiments.text.measures import embed, logits
@@ -71,8 +70,7 @@ def main(config: Config) -> None:
     config.check()
     if config.width % 8:
         raise UserError(f"--width must be a multiple of 8, the heads, got {config.width}")
-    if config.out is not None and config.out.exists():
-        raise UserError(f"{config.out} exists; choose another --out")
+    record.check_new(config.out)
     if config.smoke:
         config = dataclasses.replace(
             config, depth=1, width=16, hidden=32, steps=2, pairs=2, rounds=1
@@ -82,9 +80,7 @@ def main(config: Config) -> None:
         found[name] = _network(name, config)
         print(f"measured {name}", flush=True)
     print(_report(found))
-    if config.out is not None:
-        record = {"benchmark": "language", "config": config, "networks": found, **provenance()}
-        write_whole(config.out, (json.dumps(to_json(record), indent=2) + "\n").encode())
+    record.write(config.out, "language", config, networks=found)
 
 
 def texts(count: int, vocabulary: int = 8000) -> tuple[Split, np.ndarray]:
@@ -131,14 +127,8 @@ def training(model: nnx.Module, source: Buckets) -> Callable[[], None]:
     """An epoch, from where the last call stopped."""
     trainer = Trainer([model], optax.adamw(1e-4, weight_decay=1e-4), batch_size=source.size)
     keys = jax.random.split(jax.random.key(0), 1)
-    on_device, state = jax.device_put(source), jax.tree.map(jax.numpy.copy, trainer.initial)
-
-    def run() -> None:
-        nonlocal state
-        state, _ = trainer.epochs(state, on_device, keys)
-        jax.block_until_ready(state)
-
-    return run
+    on_device = jax.device_put(source)
+    return onward(trainer.initial, lambda state: trainer.epochs(state, on_device, keys)[0])
 
 
 def sensitivity(

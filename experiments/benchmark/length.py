@@ -7,9 +7,7 @@ seeds in total 1.5 times as fast as PyTorch.
 
 import dataclasses
 import importlib.util
-import json
 import runpy
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -20,9 +18,9 @@ from flax import nnx
 
 from command import options
 from command.options import Count
-from experiments.benchmark.timing import Contender, against, rates
+from experiments.benchmark import record
+from experiments.benchmark.timing import Contender, beside, onward, rates
 from experiments.run.cli import UserError
-from experiments.run.record import provenance, to_json, write_whole
 from experiments.run.report import table
 from jaxsens.data.bit_functions import BUILT_IN, fresh
 from jaxsens.losses import plain, squared_error
@@ -60,8 +58,7 @@ def main(config: Config) -> None:
         raise UserError(
             f"--width must be a multiple of 4 (two heads, two halves), got {config.width}"
         )
-    if config.out is not None and config.out.exists():
-        raise UserError(f"{config.out} exists; choose another --out")
+    record.check_new(config.out)
     if config.smoke:
         config = dataclasses.replace(config, bits=6, width=16, batch_size=16, rounds=1, steps=2)
     contenders = {
@@ -71,19 +68,9 @@ def main(config: Config) -> None:
     if importlib.util.find_spec("torch") is not None:
         contenders["PyTorch"] = Contender(theirs(config), config.steps)
     measured = rates(contenders, config.rounds)
-    rows = [
-        [
-            name,
-            f"{statistics.median(found):.2f}",
-            f"{against(measured, f'jaxsens, {SEEDS} seeds', name):.2f}",
-        ]
-        for name, found in measured.items()
-    ]
+    rows = beside(measured, f"jaxsens, {SEEDS} seeds", digits=2)
     print(table(["contender", "steps x seeds / s", "ten seeds in total are"], rows))
-    if config.out is not None:
-        record = {"benchmark": "length", "config": config, "target": TARGET, "rates": measured}
-        text = json.dumps(to_json({**record, **provenance()}), indent=2) + "\n"
-        write_whole(config.out, text.encode())
+    record.write(config.out, "length", config, target=TARGET, rates=measured)
 
 
 def ours(config: Config, seeds: int) -> Callable[[], None]:
@@ -99,14 +86,9 @@ def ours(config: Config, seeds: int) -> Callable[[], None]:
     )
     source = fresh(BUILT_IN, "parity", n=config.bits, batch=config.batch_size)
     keys = jax.random.split(jax.random.key(0), seeds)
-    state = jax.tree.map(jax.numpy.copy, trainer.initial)
-
-    def run() -> None:
-        nonlocal state
-        state, _ = trainer.train(state, source, keys, steps=config.steps)
-        jax.block_until_ready(state)
-
-    return run
+    return onward(
+        trainer.initial, lambda state: trainer.train(state, source, keys, steps=config.steps)[0]
+    )
 
 
 def theirs(config: Config) -> Callable[[], list[float]]:

@@ -12,7 +12,6 @@ were seen ten to sixteen times slower where ours lost a sixth. `taskset` to one 
 import dataclasses
 import functools
 import importlib.util
-import json
 import runpy
 import statistics
 import time
@@ -27,9 +26,9 @@ from flax import nnx
 
 import jaxsens
 from experiments import cifar, fashion_mnist
-from experiments.benchmark.timing import Contender, against, rates
+from experiments.benchmark import record
+from experiments.benchmark.timing import Contender, against, onward, rates
 from experiments.run.cli import UserError
-from experiments.run.record import provenance, to_json, write_whole
 from experiments.run.report import table
 from jaxsens import Gaussian, Patches, models
 from jaxsens._inference import inference
@@ -92,8 +91,7 @@ def main(config: Config) -> None:
     for name in config.arch:
         if name not in (*NETWORKS, "all"):
             raise UserError(f"--arch must be among {', '.join(NETWORKS)} or all, got {name}")
-    if config.out is not None and config.out.exists():
-        raise UserError(f"{config.out} exists; choose another --out")
+    record.check_new(config.out)
     chosen = tuple(NETWORKS) if "all" in config.arch else tuple(dict.fromkeys(config.arch))
     if config.smoke:
         chosen = ("fashion-cnn", "fashion-mlp") if "all" in config.arch else chosen
@@ -103,9 +101,7 @@ def main(config: Config) -> None:
         results.append(_network(name, config))
         print(f"measured {name}", flush=True)
     print(_report(results))
-    if config.out is not None:
-        record = {"benchmark": "models", "config": config, "networks": results, **provenance()}
-        write_whole(config.out, (json.dumps(to_json(record), indent=2) + "\n").encode())
+    record.write(config.out, "models", config, networks=results)
 
 
 def _network(name: str, config: Config) -> dict[str, Any]:
@@ -168,14 +164,8 @@ def training(model: nnx.Module, data: Split, batch_size: int) -> Callable[[], No
     """An epoch over the data, from where the last call stopped."""
     trainer = Trainer([model], optax.sgd(1e-3), batch_size=batch_size)
     keys = jax.random.split(jax.random.key(0), 1)
-    data, state = jax.device_put(data), jax.tree.map(jax.numpy.copy, trainer.initial)
-
-    def run() -> None:
-        nonlocal state
-        state, _ = trainer.epochs(state, data, keys)
-        jax.block_until_ready(state)
-
-    return run
+    data = jax.device_put(data)
+    return onward(trainer.initial, lambda state: trainer.epochs(state, data, keys)[0])
 
 
 def in_torch(

@@ -11,7 +11,6 @@ standard error on trained networks (`passes.py`). About six minutes on two CPU c
 import dataclasses
 import functools
 import importlib.util
-import json
 import runpy
 import statistics
 import subprocess
@@ -27,10 +26,9 @@ import numpy as np
 from flax import nnx
 
 import jaxsens
-from experiments.benchmark import passes
+from experiments.benchmark import passes, record
 from experiments.benchmark.timing import Contender, against, rates
 from experiments.run.cli import UserError
-from experiments.run.record import provenance, to_json, write_whole
 from experiments.run.report import table
 from jaxsens import Gaussian, Patches, models
 
@@ -74,8 +72,7 @@ def main(config: Config) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if not 0 < config.target < 1:
         raise UserError(f"--target must lie between 0 and 1, got {config.target}")
-    if config.out is not None and config.out.exists():
-        raise UserError(f"{config.out} exists; choose another --out")
+    record.check_new(config.out)
     if config.smoke:
         config = dataclasses.replace(config, rounds=2, repeats=1, target=0.05, repetitions=2)
     results = [_network(name, config) for name in NETWORKS]
@@ -83,17 +80,15 @@ def main(config: Config) -> None:
     print(_report(results, imports), flush=True)
     trained = passes.to_a_target(config.target, config.repetitions, config.smoke)
     print(f"\n{passes.report(trained)}")
-    if config.out is not None:
-        record = {
-            "benchmark": "sensitivity",
-            "config": config,
-            "target": TARGET,
-            "networks": results,
-            "to_a_target": trained,
-            "import_seconds_beyond_jax_and_flax": imports,
-            **provenance(),
-        }
-        write_whole(config.out, (json.dumps(to_json(record), indent=2) + "\n").encode())
+    record.write(
+        config.out,
+        "sensitivity",
+        config,
+        target=TARGET,
+        networks=results,
+        to_a_target=trained,
+        import_seconds_beyond_jax_and_flax=imports,
+    )
 
 
 def _network(name: str, config: Config) -> dict[str, Any]:

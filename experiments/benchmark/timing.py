@@ -4,7 +4,11 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+import jax
+
+State = TypeVar("State")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,3 +42,26 @@ def against(measured: Mapping[str, list[float]], name: str, reference: str) -> f
     """Median over rounds of the ratio of two rates; what slows a round slows both."""
     pairs = zip(measured[name], measured[reference], strict=True)
     return statistics.median(rate / other for rate, other in pairs)
+
+
+def beside(measured: Mapping[str, list[float]], name: str, *, digits: int = 1) -> list[list[str]]:
+    """Rows of a table: each contender, its median rate, and how many times as fast ``name`` is."""
+    return [
+        [other, f"{statistics.median(found):.{digits}f}", f"{against(measured, name, other):.2f}"]
+        for other, found in measured.items()
+    ]
+
+
+def onward(initial: State, step: Callable[[State], State]) -> Callable[[], None]:
+    """A contender's ``run``: ``step`` from where the last call stopped, to its end.
+
+    It begins with a copy of ``initial``, because a step may give its argument's memory away.
+    """
+    state = jax.tree.map(jax.numpy.copy, initial)
+
+    def run() -> None:
+        nonlocal state
+        state = step(state)
+        jax.block_until_ready(state)
+
+    return run

@@ -1,6 +1,6 @@
 """The command line of an experiment: `command.line`, and the library's own errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from command import line
@@ -37,3 +37,16 @@ def run(
         main(options)
 
     line.run(started, config, prog=prog, args=args, errors=errors)
+
+
+def run_one_of(modules: Mapping[str, Any], *, prog: str) -> None:
+    """A subcommand for each module, by its name: its ``Config``, which its ``main`` takes."""
+    import tyro
+
+    def main(config: Any) -> None:
+        # A configuration may extend another module's: its class itself says whose it is.
+        (chosen,) = (module for module in modules.values() if type(config) is module.Config)
+        chosen.main(config)
+
+    configs = {name: module.Config() for name, module in modules.items()}
+    run(main, tyro.extras.subcommand_type_from_defaults(configs), prog=prog)

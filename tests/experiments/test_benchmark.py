@@ -50,6 +50,7 @@ def test_rates_take_turns_and_leave_the_first_call_out():
 def test_ratios_are_taken_round_by_round():
     measured = {"a": [1.0, 10.0, 4.0], "b": [2.0, 20.0, 2.0]}
     assert timing.against(measured, "a", "b") == 0.5
+    assert timing.beside(measured, "a") == [["a", "4.0", "1.00"], ["b", "2.0", "0.50"]]
 
 
 def test_every_contender_measures_the_same_network():
