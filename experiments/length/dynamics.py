@@ -7,15 +7,13 @@ from typing import Annotated, Any, ClassVar
 import jax
 
 from command.options import NOT_NEGATIVE, SEED, Count, Each
-from experiments.length.networks import train
+from experiments.length.networks import NORM, sharpness, train
 from experiments.length.options import Draws, Many, Steps, Trained
 from experiments.length.targets import Target, targets
 from experiments.run.experiment import conduct
 from experiments.run.measure import Measure
 from experiments.run.record import RunRecord
 from jaxsens.measures.blowup import layer_norm_blowup
-from jaxsens.measures.parameters import not_positions, parameter_norm
-from jaxsens.measures.weight_noise import weight_noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +40,11 @@ class Config(Trained):
     stop: bool = False
     """Stop when all networks have fitted."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {
+        **Trained.SMALLEST,
         "bits": 4,
         "decays": (0.0, 0.3),
         "seeds": 1,
-        "width": 8,
         "steps": 60,
-        "every": 20,
-        "save_every": 20,
-        "batch_size": 32,
-        "test": 64,
-        "draws": 2,
-        "batches": 2,
-        "samples": 16,
     }
 
     def check(self) -> None:
@@ -92,18 +83,10 @@ def work(config: Config, target: Target, record: RunRecord) -> dict[str, Any]:
 
 def measures(config: Config, target: Target) -> list[Measure]:
     """With the same strings and the same noise at every step, so that curves are smooth."""
-    key = jax.random.key(config.seed)
     strings = target.test(config.samples, config.seed + 1).inputs
 
-    def sharpness(model: Any, _: Any) -> dict[str, Any]:
-        found = weight_noise(
-            model, target.labels, target.n, key=key, size=config.noise, kind=config.noise_kind,
-            draws=config.draws, batches=config.batches, reuse=config.reuse_draws,
-        )  # fmt: skip
-        return found.recorded()
-
     return [
-        Measure("sharpness", sharpness),
+        sharpness(config, target.labels, target.n, key=jax.random.key(config.seed)),
         Measure("blowup", lambda model, _: layer_norm_blowup(model, strings).value),
-        Measure("norm", lambda model, _: parameter_norm(model, not_positions)),
+        NORM,
     ]

@@ -6,6 +6,7 @@ cube to each completion: how sharp is fitting it?
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -13,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 
 from command.line import UserError
 from command.options import Count, Each
-from experiments.length.networks import trainer_of
+from experiments.length.networks import NORM, sharpness, trainer_of
 from experiments.length.options import Fitted, Many, Trained
 from experiments.run.experiment import conduct
 from experiments.run.measure import Measure
@@ -27,8 +29,8 @@ from jaxsens.data.batches import Fresh, Shuffled
 from jaxsens.data.bit_functions import FromTable, rows_of
 from jaxsens.data.split import Split
 from jaxsens.measures.bits import table
-from jaxsens.measures.parameters import not_positions, parameter_norm
-from jaxsens.measures.weight_noise import weight_noise
+from jaxsens.measures.parameters import not_positions
+from jaxsens.sharpness import average_direction
 
 LONGEST = 12  # bits of a cube that every network is evaluated on
 
@@ -54,17 +56,13 @@ class Config(Trained):
     """A run has fitted when every training label is right; completions also need a loss below
     this."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {
+        **Trained.SMALLEST,
         "bits": 4,
         "strings": (4, 8),
         "complete": (8,),
         "seeds": 2,
-        "width": 8,
         "steps": 60,
-        "every": 20,
-        "save_every": 20,
         "batch_size": 8,
-        "draws": 2,
-        "batches": 2,
     }
 
     def check(self) -> None:
@@ -129,7 +127,7 @@ def from_some(
     """Train on ``count`` strings of every function; the lines, and what was learned (S, 2^n)."""
     seeds, name = config.all_seeds(), f"seen-{count}"
     models = _train(config, name, task.tables, task.orders, count, seeds, record, loss=None)
-    lines = finals(name, models, seeds=seeds, measures=[_norm()], record=record)
+    lines = finals(name, models, seeds=seeds, measures=[NORM], record=record)
     seen = task.seen(count)
     learned = np.stack([(table(model, config.bits, read=_same) > 0.5) for model in models])
     random = random_completions(config, task, count)
@@ -174,11 +172,12 @@ def whole(
         starts=[seed for _, seed, _ in of],
     )  # fmt: skip
     found = []
+    seen = task.seen(count)
     for model, number, labels, (kind, seed, i) in zip(models, seeds, tables, of, strict=True):
         measures = [
-            _sharpness(config, labels),
-            _on_seen(config, labels, task.seen(count)[i]),
-            _norm(),
+            sharpness(config, functools.partial(_looked_up, jnp.asarray(labels)), config.bits),
+            _on_seen(config, labels, seen[i]),
+            NORM,
         ]
         (line,) = finals(name, [model], seeds=[number], measures=measures, record=record)
         fitted = line["train_accuracy"] == 1 and line["train_loss"] < config.fitted
@@ -230,22 +229,8 @@ def _train(
     )
 
 
-def _sharpness(config: Config, labels: np.ndarray) -> Measure:
-    def compute(model: Any, key: Any) -> dict[str, Any]:
-        found = weight_noise(
-            model, lambda points: jnp.asarray(labels)[rows_of(jnp.asarray(points))], config.bits,
-            key=key, size=config.noise, kind=config.noise_kind, draws=config.draws,
-            batches=config.batches, reuse=config.reuse_draws,
-        )  # fmt: skip
-        return found.recorded()
-
-    return Measure("sharpness", compute)
-
-
 def _on_seen(config: Config, labels: np.ndarray, seen: np.ndarray) -> Measure:
     """The sharpness on the strings of the training set alone."""
-    from jaxsens.sharpness import average_direction
-
     points = np.asarray(boolean.cube(config.bits))[seen]
 
     def compute(model: Any, key: Any) -> Any:
@@ -261,8 +246,8 @@ def _loss(model: Any, inputs: Any, labels: Any) -> Any:
     return 4 * jnp.square(model(inputs) - labels)
 
 
-def _norm() -> Measure:
-    return Measure("norm", lambda model, key: parameter_norm(model, not_positions))
+def _looked_up(labels: Array, points: Array) -> Array:
+    return labels[rows_of(points)]
 
 
 def _same(outputs: Any) -> Any:

@@ -1,7 +1,7 @@
 """Train the transformer of paper B on one function, all seeds together, and measure them."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax import Array
 
 from experiments.length.options import Trained
 from experiments.length.targets import Target
@@ -27,6 +28,7 @@ from jaxsens.measures.weight_noise import weight_noise
 from jaxsens.models.length import LengthTransformer
 from jaxsens.training import Trainer
 
+NORM = Measure("norm", lambda model, key: parameter_norm(model, not_positions))
 METRICS = {"loss": squared_error, "accuracy": within_half}
 
 
@@ -154,17 +156,10 @@ def measures(config: Trained, target: Target) -> list[Measure]:
         layers = {f"layer_{i}": v.mean() for i, v in enumerate(found.layers.values())}
         return {"": found.value, "stderr": found.stderr, **layers}
 
-    def noise(model: Any, key: Any) -> dict[str, Any]:
-        found = weight_noise(
-            model, target.labels, n, key=key, size=config.noise, kind=config.noise_kind,
-            draws=config.draws, batches=config.batches, reuse=config.reuse_draws,
-        )  # fmt: skip
-        return found.recorded()
-
     return [
-        Measure("sharpness", noise),
+        sharpness(config, target.labels, n),
         Measure("blowup", blowup),
-        Measure("norm", lambda model, key: parameter_norm(model, not_positions)),
+        NORM,
         Measure(
             "average_sensitivity",
             lambda model, key: average_sensitivity(
@@ -174,6 +169,21 @@ def measures(config: Trained, target: Target) -> list[Measure]:
         ),
         Measure("theorem_4", lambda model, key: theorem_4(model, strings, read=zero_one).max()),
     ]
+
+
+def sharpness(
+    config: Trained, labels: Callable[[Array], Array], n: int, *, key: Array | None = None
+) -> Measure:
+    """What noise on the weights does, on labels 0 and 1 of n bits; with ``key`` always the same."""
+
+    def compute(model: Any, drawn: Array) -> dict[str, float]:
+        return weight_noise(
+            model, labels, n, key=drawn if key is None else key, size=config.noise,
+            kind=config.noise_kind, draws=config.draws, batches=config.batches,
+            reuse=config.reuse_draws,
+        ).recorded()  # fmt: skip
+
+    return Measure("sharpness", compute)
 
 
 def points(config: Trained, n: int) -> np.ndarray:

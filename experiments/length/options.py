@@ -1,7 +1,8 @@
 """Groups of options that the experiments of paper B share."""
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from command.line import UserError
 from command.options import NOT_NEGATIVE, POSITIVE, SEED, Count, Each, check_memory
@@ -12,10 +13,22 @@ Lengths = Annotated[tuple[int, ...], Each(least=1), Count(most=4096)]
 Many = Annotated[int, Count(most=4096, why="they are trained side by side")]
 Steps = Annotated[int, Count()]
 Width = Annotated[int, Count(most=2**14)]
+Depth = Annotated[int, Count(most=1000)]
 Batch = Annotated[int, Count(most=2**24)]
 Draws = Annotated[int, Count(most=10**5)]
 Samples = Annotated[int, Count(least=2, most=10**7)]
 Fitted = Annotated[float, POSITIVE]
+# What a smoke run of all of them changes.
+SMALL: Mapping[str, Any] = {
+    "width": 8,
+    "steps": 40,
+    "every": 20,
+    "save_every": 20,
+    "batch_size": 32,
+    "test": 64,
+    "draws": 2,
+    "samples": 16,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +46,15 @@ class Functions(Options):
 
 
 @dataclasses.dataclass(frozen=True)
-class Network(Options):
-    """The transformer."""
+class Sizes(Options):
+    """The sizes of a transformer."""
 
     width: Width = 128
     """Width: half of it is the token, half the position."""
     heads: Annotated[int, Count(most=2**14)] = 2
     """Attention heads; they divide the width."""
-    depth: Annotated[int, Count(most=1000)] = 2
+    depth: Depth = 2
     """Blocks."""
-    independent: bool = False
-    """Draw the initial weights of each block; the authors' blocks start as copies of one."""
 
     def check(self) -> None:
         super().check()
@@ -51,6 +62,14 @@ class Network(Options):
             raise UserError(
                 f"--width must be even and a multiple of --heads ({self.heads}), got {self.width}"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class Network(Sizes):
+    """The transformer."""
+
+    independent: bool = False
+    """Draw the initial weights of each block; the authors' blocks start as copies of one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +124,8 @@ class Measuring(Options):
 @dataclasses.dataclass(frozen=True)
 class Trained(Run, Seeds, Network, Training, Measuring):
     """All options of an experiment that trains the transformer and measures it at the end."""
+
+    SMALLEST: ClassVar[Mapping[str, Any]] = {**SMALL, "batches": 2}
 
     def check_lengths(self, lengths: tuple[int, ...]) -> None:
         """Raise UserError where a batch of strings, or its networks, take too much memory."""

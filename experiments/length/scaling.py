@@ -18,18 +18,10 @@ class Config(Trained, Functions):
     seeds: Many = 10
     """How many seeds to train together: seed, seed + 1, ..."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {
+        **Trained.SMALLEST,
         "functions": ("parity", "first"),
         "lengths": (3, 5),
         "seeds": 2,
-        "width": 8,
-        "steps": 40,
-        "every": 20,
-        "save_every": 20,
-        "batch_size": 32,
-        "test": 64,
-        "draws": 2,
-        "batches": 2,
-        "samples": 16,
         "exact": 4,
     }
 

@@ -12,10 +12,19 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from command.line import UserError
 from command.options import POSITIVE, Count, check_memory
-from experiments.length.networks import adamw
-from experiments.length.options import Batch, Draws, Lengths, Samples, Training, Width
+from experiments.length.networks import NORM, adamw
+from experiments.length.options import (
+    SMALL,
+    Batch,
+    Depth,
+    Draws,
+    Lengths,
+    Samples,
+    Sizes,
+    Training,
+    Width,
+)
 from experiments.run.experiment import conduct
 from experiments.run.measure import Measure
 from experiments.run.options import Run, Seeds
@@ -25,7 +34,7 @@ from jaxsens.data.batches import Fresh
 from jaxsens.data.split import Split
 from jaxsens.losses import plain
 from jaxsens.measures.blowup import Blowup, layer_norm_blowup
-from jaxsens.measures.parameters import not_positions, parameter_norm
+from jaxsens.measures.parameters import not_positions
 from jaxsens.models.scratchpad import ScratchpadTransformer, running_parities
 from jaxsens.sharpness import average_direction
 from jaxsens.training import Trainer
@@ -35,16 +44,14 @@ COUNTED = ("attention_norm", "mlp_norm", "norm1", "norm2")  # the authors' code 
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Run, Seeds, Training):
+class Config(Run, Seeds, Sizes, Training):
     """Train encoder-decoders to write running parities; sharpness, blow-up, norm by length."""
 
     lengths: Lengths = (4, 16, 32, 64)
     """Numbers of bits n."""
     width: Width = 32
     """Width: half of it is the token, half the position."""
-    heads: Annotated[int, Count(most=2**14)] = 2
-    """Attention heads; they divide the width."""
-    depth: Annotated[int, Count(most=1000)] = 2
+    depth: Depth = 2
     """Blocks of the encoder, and of the decoder."""
     batch_size: Batch = 128
     """Strings a step, drawn afresh."""
@@ -57,25 +64,14 @@ class Config(Run, Seeds, Training):
     samples: Samples = 500
     """Strings that sharpness, blow-up and the accuracy by itself are measured on."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {
+        **SMALL,
         "lengths": (4,),
         "depth": 1,
         "seeds": 2,
-        "width": 8,
-        "steps": 40,
-        "every": 20,
-        "save_every": 20,
-        "batch_size": 32,
-        "test": 64,
-        "draws": 2,
-        "samples": 16,
     }
 
     def check(self) -> None:
         super().check()
-        if self.width % 2 or self.width % self.heads:
-            raise UserError(
-                f"--width must be even and a multiple of --heads ({self.heads}), got {self.width}"
-            )
         longest = max(self.lengths)
         scores = 8.0 * self.depth * self.heads * longest  # two attentions to each position, kept
         each = longest * (scores + 48.0 * self.width)
@@ -189,7 +185,7 @@ def measures(config: Config, n: int) -> list[Measure]:
         Measure("sharpness", sharpness),
         Measure("written", written),
         Measure("blowup", lambda model, key: blowup(model, given)),
-        Measure("norm", lambda model, key: parameter_norm(model, not_positions)),
+        NORM,
     ]
 
 

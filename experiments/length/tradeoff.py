@@ -35,18 +35,10 @@ class Config(Trained, Functions):
     rate: Annotated[tuple[float, ...], POSITIVE] = (1e-4, 5e-4)
     """Learning rates are uniform between these; --learning-rate is not used."""
     SMALLEST: ClassVar[Mapping[str, Any]] = {
+        **Trained.SMALLEST,
         "functions": ("parity", "mean"),
         "lengths": (3,),
         "seeds": 3,
-        "width": 8,
-        "steps": 40,
-        "every": 20,
-        "save_every": 20,
-        "batch_size": 32,
-        "test": 64,
-        "draws": 2,
-        "batches": 2,
-        "samples": 16,
         "exact": 4,
     }
 
