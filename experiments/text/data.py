@@ -83,14 +83,11 @@ def load_texts(config: Any) -> tuple[Texts, str]:
                 f"{option} must be at most {shortest}, the tokens of the shortest pair, got {count}"
             )
 
-    def parts(split: str, count: int | None, option: str) -> tuple[Split, ...]:
-        chosen = _first(splits[split], count, option)
+    def parts(split: str, count: int | None) -> tuple[Split, ...]:
+        chosen = _first(splits[split], count)
         return bucketed(chosen, _lengths(chosen), evaluation)
 
-    measured = {
-        name: parts(name, min(config.sensitivity_examples, len(split.labels)), "")
-        for name, split in splits.items()
-    }
+    measured = {name: parts(name, config.sensitivity_examples) for name in splits}
     texts = Texts(
         data.name,
         data.source,
@@ -98,14 +95,10 @@ def load_texts(config: Any) -> tuple[Texts, str]:
         splits["train"],
         splits["validation"],
         Buckets(splits["train"], lengths, widths, config.batch_size),
-        {
-            name: parts(name, config.evaluate_examples and min(
-                config.evaluate_examples, len(split.labels)), "--evaluate-examples")
-            for name, split in splits.items()
-        },
+        {name: parts(name, config.evaluate_examples) for name in splits},
         measured,
-        parts("train", min(config.curve_examples, _count(measured["train"])), "--curve-examples"),
-    )  # fmt: skip
+        parts("train", min(config.curve_examples, _count(measured["train"]))),
+    )
     line = (
         f"training on {len(lengths)} pairs of {data.name} from {data.source}, "
         f"{tokenizer.size} sub-words, in widths of {', '.join(map(str, widths))} tokens"
@@ -116,21 +109,22 @@ def load_texts(config: Any) -> tuple[Texts, str]:
 def _subset(pairs: Pairs, count: int | None, option: str) -> Pairs:
     """A fixed random part of the pairs; all of them for None."""
     total = len(pairs.labels)
+    if total < 2:
+        raise UserError(
+            f"{option}: the data have {total} pair; expected at least 2, for a standard error"
+        )
     if count is None:
         return pairs
-    if not 1 <= count <= total:
-        raise UserError(f"{option} must lie between 1 and {total}, got {count}")
+    if not 2 <= count <= total:
+        raise UserError(f"{option} must lie between 2 and {total}, got {count}")
     return pairs.take(np.random.default_rng(0).permutation(total)[:count])
 
 
-def _first(split: Split, count: int | None, option: str) -> Split:
-    """The first so many of a random order that is always the same; all of them for None."""
-    total = len(split.labels)
+def _first(split: Split, count: int | None) -> Split:
+    """At most the first so many of a random order that is always the same; all of them for None."""
     if count is None:
         return split
-    if not 2 <= count <= total:
-        raise UserError(f"{option} must lie between 2 and {total}, got {count}")
-    return split.take(np.random.default_rng(SEED).permutation(total)[:count])
+    return split.take(np.random.default_rng(SEED).permutation(len(split.labels))[:count])
 
 
 def _encoded(tokenizer: Tokenizer, pairs: Pairs, max_length: int) -> Split:

@@ -56,6 +56,7 @@ def test_malformed_text_is_one_line(tmp_path, capsys, kind):
 WORDS = {
     "width": (["--width", 12, "--heads", 8], "--width must be a multiple of --heads (8), got 12"),
     "points": (["--points", 5], "--points must be at least --batch-size (32), got 5"),
+    "one": (["--validation-examples", 1], "--validation-examples must lie between 2 and"),
     "none": (["--arch", "none"], "--arch none is for comparing"),
     "tokens": (["--tokens", 50], "--tokens must be at most 8"),
     "beside": (["--beside", "nowhere"], "there is no nowhere/config.json"),
