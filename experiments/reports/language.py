@@ -119,19 +119,16 @@ def gap_share(lstm: Lines, other: Lines) -> tuple[float, float] | None:
     None unless the gap S_lstm - S_other is more than two standard errors from 0. The error is that
     of a ratio of independent estimates, and so on the large side.
     """
-    full, after = (
-        [number(lines, way) for lines in (lstm, other)]
-        for way in ("sensitivity", "sensitivity_renormalised")
-    )
-    if None in full or None in after:
+    both = lstm, other
+    a, b = (number(lines, "sensitivity") for lines in both)
+    c, d = (number(lines, "sensitivity_renormalised") for lines in both)
+    if a is None or b is None or c is None or d is None:
         return None
-    (a, ea), (b, eb) = full  # type: ignore[misc]
-    (c, ec), (d, ed) = after  # type: ignore[misc]
-    gap, error = a - b, np.hypot(ea, eb)
+    gap, error = a[0] - b[0], np.hypot(a[1], b[1])
     if abs(gap) <= 2 * error:
         return None
-    ratio = (c - d) / gap
-    return 1 - ratio, float(np.hypot(np.hypot(ec, ed), ratio * error) / abs(gap))
+    ratio = (c[0] - d[0]) / gap
+    return 1 - ratio, float(np.hypot(np.hypot(c[1], d[1]), ratio * error) / abs(gap))
 
 
 def draw(record: RunRecord) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from experiments.paper import SENSITIVITY, WHOLE, Claim, claim
 from experiments.run import report
 from experiments.run.curve import by_model
-from experiments.run.evidence import Evidence, below, shown
+from experiments.run.evidence import Evidence, all_hold, below, shown
 from experiments.run.record import RunRecord
 
 Lines = report.Lines
@@ -139,12 +139,11 @@ def _order(record: RunRecord, finals: Mapping[str, Lines], differs: str) -> list
             below(numbers[name], lstm) if field is None else _paired(paired, name, field)
             for name in others
         ]
-        holds = False if False in told else None if None in told else True
         said = ", ".join(
             f"{finals[name][0]['label']} {numbers[name][0]:.4f} ± {numbers[name][1]:.4f}"
             for name in ("lstm", *others)
         )
-        found.append(Evidence(asked, said, None, holds, differs))
+        found.append(Evidence(asked, said, None, all_hold(told), differs))
 
     every = {name: _number(lines, "sensitivity") for name, lines in finals.items()}
     against(claim(LATER, "LSTM", SENSITIVITY), every, "sensitivity")
@@ -162,8 +161,7 @@ def _order(record: RunRecord, finals: Mapping[str, Lines], differs: str) -> list
     against(claim(LATER, "LSTM", "sensitivity at initialisation"), start)
     if "gpt2" in finals and "roberta" in finals:
         gpt2 = every["gpt2"]
-        told = [below(every["roberta"], gpt2), below(gpt2, every["lstm"])]
-        holds = False if False in told else None if None in told else True
+        holds = all_hold([below(every["roberta"], gpt2), below(gpt2, every["lstm"])])
         said = f"{gpt2[0]:.4f} ± {gpt2[1]:.4f}"
         found.append(Evidence(claim(LATER, "GPT-2", SENSITIVITY), said, None, holds, differs))
         end, before = end_and_before(finals["gpt2"])

@@ -5,7 +5,7 @@ import numpy as np
 from experiments.paper import claim, printed
 from experiments.run import report
 from experiments.run.curve import by_model
-from experiments.run.evidence import Evidence
+from experiments.run.evidence import Evidence, all_hold
 from experiments.run.record import RunRecord
 
 KINDS = ("sparse", "frequent", "irrelevant")  # of tokens, as the fields of the record name them
@@ -74,7 +74,7 @@ def evidence(record: RunRecord) -> list[Evidence]:
         asked = claim("Fig. 3, 12", "one head", f"OOD accuracy by epoch, {cue} settings")
         said = ", ".join(f"({text}) {100 * value:.0f} %" for text, (_, value) in mine.items())
         told = [_same(end, cue) for end, _ in mine.values()]
-        found.append(Evidence(asked, f"at the end {said}", None, _all(told), _how(rounding)))
+        found.append(Evidence(asked, f"at the end {said}", None, all_hold(told), _how(rounding)))
     told = []
     for text, lines in finals.items():
         end = ends[text][0]
@@ -83,7 +83,7 @@ def evidence(record: RunRecord) -> list[Evidence]:
     if len(told) == 6:
         said = f"more with the tokens that it ends on in {told.count(True)} of 6 settings"
         asked = claim("Fig. 3, 12", "one head", "alignment of the value weights")
-        found.append(Evidence(asked, said, None, _all(told), _how(rounding)))
+        found.append(Evidence(asked, said, None, all_hold(told), _how(rounding)))
     return found
 
 
@@ -99,10 +99,6 @@ def _end(lines: report.Lines) -> tuple[str, float]:
 
 def _same(end: str, cue: object) -> bool | None:
     return None if end == "neither" else end == cue
-
-
-def _all(told: list[bool | None]) -> bool | None:
-    return False if False in told else None if None in told else True
 
 
 def _how(rounding: str) -> str:

@@ -7,6 +7,7 @@ experiment also asks what neither paper does, and a record without evidence is a
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from experiments.paper import Claim
 
@@ -63,6 +64,11 @@ def below(
     """Whether ``factor`` times the first (value, standard error) is below the second: `shown`."""
     difference = higher[0] - factor * lower[0]
     return shown(difference, math.hypot(factor * lower[1], higher[1]))
+
+
+def all_hold(told: Sequence[bool | None]) -> bool | None:
+    """Whether a claim of several parts holds: False where one does not, else None if one is."""
+    return False if False in told else None if None in told else True
 
 
 def verdict(evidence: Evidence) -> str:

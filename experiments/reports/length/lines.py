@@ -36,7 +36,11 @@ def fitted_slope(
     lines: Lines, function: str | None, field: str, *, log: bool = False
 ) -> tuple[float, float]:
     """Slope with n of a field over the networks of a function (None for all) that fitted."""
-    chosen = [line for line in lines if line["fitted"] and function in (None, line["function"])]
+    chosen = [
+        line
+        for line in lines
+        if line["fitted"] and (function is None or line["function"] == function)
+    ]
     y = values(chosen, field)
     kept = np.isfinite(y)
     return slope(values(chosen, "bits")[kept], np.log(y[kept]) if log else y[kept])

@@ -82,8 +82,7 @@ def evidence(record: RunRecord) -> list[Evidence]:
     differs = f"n = {ends[0]} to {ends[1]}, at most {config['steps']} steps"
     if config["stop"]:
         differs += ", stopped when fitted"
-    named = [{**line, "function": "parity"} for line in final]
-    slope, error = fitted_slope(named, None, "sharpness")
+    slope, error = fitted_slope(final, None, "sharpness")
     found = []
     if np.isfinite(error):
         span = ends[1] - ends[0]
