@@ -67,7 +67,7 @@ def below(
 
 
 def all_hold(told: Sequence[bool | None]) -> bool | None:
-    """Whether a claim of several parts holds: False where one does not, else None if one is."""
+    """Whether a claim of several parts holds: False where one fails, else None if one is open."""
     return False if False in told else None if None in told else True
 
 

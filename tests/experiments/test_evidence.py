@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from experiments import paper
 from experiments.paper import Claim
 from experiments.run import evidence
-from experiments.run.evidence import Evidence, shown, verdict
+from experiments.run.evidence import Evidence, all_hold, shown, verdict
 
 
 def judged(printed, ours, stderr=None, holds=None):
@@ -75,3 +75,11 @@ def test_claims_are_found_by_what_they_are_of():
         paper.claim("Fig. 4", "CNN", "sensitivity")
     with pytest.raises(KeyError, match="6 claims"):
         paper.claim("Tables 1, 3", "sparse-only predictor", "sensitivity")
+
+
+@pytest.mark.parametrize(
+    ("told", "holds"),
+    [([], True), ([True, True], True), ([True, None], None), ([None, False, True], False)],
+)
+def test_a_claim_of_several_parts_fails_with_one_and_waits_for_one(told, holds):
+    assert all_hold(told) is holds
