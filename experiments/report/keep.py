@@ -173,7 +173,8 @@ def command(result: Mapping[str, Any], experiment: str) -> str:
     """The command of a run, without where its record went."""
     given = result.get("command")
     if not isinstance(given, str):
-        return f"python -m experiments.{experiment} (its options are in config.json)"
+        module = experiment.replace("length_", "length ")  # whose parts are subcommands
+        return f"python -m experiments.{module} (its options are in config.json)"
     try:
         words = iter(shlex.split(given))
     except ValueError:

@@ -110,8 +110,9 @@ def _kept(directory: Path) -> Kept:
         verdict(one)  # a value that no verdict can be given on is damage of this record
     notes = [str(meta.get("note") or "")]
     if not result and experiment != stated.EXPERIMENT:
-        latest = max((line.get("epoch", 0) for line in lines), default=0)
-        notes.insert(0, f"unfinished, at epoch {latest:,}")
+        counted = [unit for unit in ("epoch", "step") if any(unit in line for line in lines)]
+        latest = [f", at {u} {max(line.get(u, 0) for line in lines):,}" for u in counted[:1]]
+        notes.insert(0, "".join(["unfinished", *latest]))
     return Kept(
         directory.name,
         directory,

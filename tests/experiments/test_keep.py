@@ -99,6 +99,7 @@ def test_an_unfinished_run_says_so(place):
     assert meta["finished"] is False
     assert meta["command"].startswith("python -m experiments.mnist (")
     assert not (kept / "result.json").exists()
+    assert keep.command({}, "length_scaling").startswith("python -m experiments.length scaling (")
 
 
 @pytest.mark.parametrize("limit", [2, 7, 40, 400, 4000])

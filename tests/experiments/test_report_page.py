@@ -126,6 +126,8 @@ def test_an_unfinished_run_says_how_far_it_is(tmp_path):
     kept = rows.kept(tmp_path / "run")
     assert kept.trouble == ""
     assert kept.note.startswith("unfinished, at epoch ")
+    priors = {"config": {"experiment": "priors"}, "metrics": '{"model": "lstm"}\n'}
+    assert rows.kept(write(tmp_path / "uncounted", **priors)).note == "unfinished"
     report_of("grokking").draw(RunRecord(tmp_path / "run"))
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
