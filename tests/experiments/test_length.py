@@ -14,7 +14,7 @@ from experiments.length.targets import targets
 from experiments.length.tradeoff import drawn
 from experiments.reports.length import dynamics as dynamics_report
 from experiments.reports.length import scaling as scaling_report
-from experiments.reports.length.lines import slope
+from experiments.reports.length.lines import hardly_changes, mean_and_error, slope
 from experiments.run.record import RunRecord
 from experiments.run.reports import report_of
 from jaxsens import boolean
@@ -83,6 +83,14 @@ def test_a_slope_and_its_error_are_those_of_least_squares():
     error = np.sqrt(rest[0] / 3 * np.linalg.inv(design.T @ design)[1, 1])
     assert slope(x, y) == pytest.approx((best[1], error))
     assert np.isnan(slope(x[:2], y[:2])[0])
+
+
+def test_sharpness_is_flat_to_a_tenth_or_two_errors():
+    assert hardly_changes(-0.009, 0.0, 10)
+    assert not hardly_changes(0.011, 0.0, 10)
+    assert hardly_changes(0.015, 0.01, 10)
+    assert mean_and_error([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5 / 3**0.5))
+    assert mean_and_error([4.0]) == (4.0, None)
 
 
 def test_functions_come_from_tables_and_from_python(tmp_path, capsys):

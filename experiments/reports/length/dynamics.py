@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.paper import CLAIMS, claim
+from experiments.reports.length.lines import mean_and_error
 from experiments.run import report
 from experiments.run.evidence import Evidence
 from experiments.run.record import RunRecord
@@ -137,10 +138,9 @@ def evidence(record: RunRecord) -> list[Evidence]:
             peak = sharpness[begun:].max()
             ups.append((peak > 2 * sharpness[begun], sharpness[-1] < peak))
         if drops and printed(decay) != "-":
-            error = float(np.std(drops, ddof=1) / np.sqrt(len(drops))) if len(drops) > 1 else None
             quantity = "steps from the start of the drop to a loss of 0.01"
             at = claim("Fig. 3", "PARITY", quantity, setting=f"n = 25, decay {decay:g}", paper="B")
-            found.append(Evidence(at, float(np.mean(drops)), error, differs=differs))
+            found.append(Evidence(at, *mean_and_error(drops), differs=differs))
     if ups:
         rose, fell = np.sum(ups, axis=0)
         at = claim("Fig. 3", "PARITY", "sharpness when the loss drops", paper="B")

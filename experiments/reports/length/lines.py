@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 Lines = Sequence[Mapping[str, Any]]
+CHANGE = 0.1  # of sharpness over all lengths, in ±1 units, that counts as hardly any
 
 
 def groups(lines: Lines) -> dict[tuple[str, int], Lines]:
@@ -44,3 +45,15 @@ def fitted_slope(
     y = values(chosen, field)
     kept = np.isfinite(y)
     return slope(values(chosen, "bits")[kept], np.log(y[kept]) if log else y[kept])
+
+
+def hardly_changes(slope: float, error: float, span: int) -> bool:
+    """Whether sharpness changes by at most 0.1, or two standard errors, over ``span`` bits."""
+    return bool(abs(slope) * span <= max(CHANGE, 2 * error * span))
+
+
+def mean_and_error(found: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
+    """Mean and its standard error, None of a single value."""
+    several = len(found) > 1
+    error = float(np.std(found, ddof=1) / np.sqrt(len(found))) if several else None
+    return float(np.mean(found)), error

@@ -3,12 +3,18 @@
 import numpy as np
 
 from experiments.paper import claim
-from experiments.reports.length.lines import Lines, fitted_slope, groups, values
+from experiments.reports.length.lines import (
+    Lines,
+    fitted_slope,
+    groups,
+    hardly_changes,
+    mean_and_error,
+    values,
+)
 from experiments.run import report
 from experiments.run.evidence import Evidence, shown
 from experiments.run.record import RunRecord
 
-CHANGE = 0.1  # of sharpness over all lengths, in ±1 units, that counts as hardly any
 ROUNDING = 1e-6
 PANELS = {
     "sharpness": "sharpness",
@@ -125,18 +131,17 @@ def evidence(record: RunRecord) -> list[Evidence]:
         said = f"slope {value:+.5f} ± {error:.5f} a bit"
         if function != "parity":
             same = claim("Fig. 1, 5-8", function.upper(), "sharpness with n", paper="B")
-            flat = abs(value) * span <= max(CHANGE, 2 * error * span)
-            found.append(Evidence(same, said, holds=bool(flat), differs=differs))
+            flat = hardly_changes(value, error, span)
+            found.append(Evidence(same, said, holds=flat, differs=differs))
             continue
         rises = claim("Fig. 1", "PARITY", "sharpness with n", paper="B")
         found.append(Evidence(rises, said, holds=shown(value, error), differs=differs))
         longest = max(line["bits"] for line in fitted if line["function"] == "parity")
         ends = [line for line in fitted if (line["function"], line["bits"]) == ("parity", longest)]
-        ours = values(ends, "sharpness")
-        spread = float(ours.std(ddof=1) / np.sqrt(len(ours))) if len(ours) > 1 else None
+        ours = mean_and_error(values(ends, "sharpness"))
         at = claim("Fig. 1", "PARITY", "sharpness at n = 30", paper="B")
         where = f"at n = {longest}, the longest that fitted; {differs}"
-        found.append(Evidence(at, float(ours.mean()), spread, differs=where))
+        found.append(Evidence(at, *ours, differs=where))
     if not fitted:
         return found
     least = min(line["sharpness_slack"] for line in final)

@@ -3,12 +3,17 @@
 import numpy as np
 
 from experiments.paper import claim
-from experiments.reports.length.lines import Lines, fitted_slope, values
+from experiments.reports.length.lines import (
+    Lines,
+    fitted_slope,
+    hardly_changes,
+    mean_and_error,
+    values,
+)
 from experiments.run import report
 from experiments.run.evidence import Evidence
 from experiments.run.record import RunRecord
 
-CHANGE = 0.1  # of sharpness over all lengths, in ±1 units, that counts as hardly any
 PANELS = {
     "sharpness": "sharpness",
     "written_accuracy": "accuracy of what it writes",
@@ -85,24 +90,19 @@ def evidence(record: RunRecord) -> list[Evidence]:
     slope, error = fitted_slope(final, None, "sharpness")
     found = []
     if np.isfinite(error):
-        span = ends[1] - ends[0]
         found.append(
             Evidence(
                 claim("Fig. 11", "PARITY with scratchpad", "sharpness with n", paper="B"),
                 f"slope {slope:+.5f} ± {error:.5f} a bit",
-                holds=bool(abs(slope) * span <= max(CHANGE, 2 * error * span)),
+                holds=hardly_changes(slope, error, ends[1] - ends[0]),
                 differs=differs,
             )
         )
-    accuracies = values(final, "written_accuracy")
-    several = len(accuracies) > 1
-    spread = float(accuracies.std(ddof=1) / np.sqrt(len(accuracies))) if several else None
     count = sum(line["fitted"] for line in final)
     found.append(
         Evidence(
             claim("Fig. 11", "PARITY with scratchpad", "accuracy", paper="B"),
-            float(accuracies.mean()),
-            spread,
+            *mean_and_error(values(final, "written_accuracy")),
             differs=f"{count} of {len(final)} networks fitted; {differs}",
         )
     )
