@@ -52,8 +52,14 @@ def mlp(d: int, *, width: int = 32) -> Family:
     return Family(Architecture(attention="none", mlp="relu", depth=2, bias=0.5), d, width)
 
 
-def _table(f: Float[Array, "*batch N"]) -> Int8[np.ndarray, "*batch N"]:
-    return np.where(np.asarray(f) > 0, 1, -1).astype(np.int8)
+def _table(outputs: Float[Array, "*batch N"]) -> Int8[np.ndarray, "*batch N"]:
+    f = np.asarray(outputs)
+    if np.isnan(f).any():
+        raise ValueError(
+            "outputs of the networks are NaN, and have no sign: lower the rate they are trained "
+            "with, or the depth, the bias or the positions"
+        )
+    return np.where(f > 0, 1, -1).astype(np.int8)
 
 
 def random_functions(family: Family, *, draws: int, seed: int = 0) -> Int8[np.ndarray, "draws N"]:

@@ -105,6 +105,11 @@ def test_sizes_that_do_not_fit(options, message):
         trained_functions(FAMILY, **arguments)
 
 
+def test_networks_that_diverge_have_no_function():
+    with pytest.raises(ValueError, match="outputs of the networks are NaN"):
+        trained_functions(FAMILY, noise_table.sparse_parity(), seeds=SEEDS, rate=1e38)
+
+
 def test_the_rows_of_networks(monkeypatch):
     monkeypatch.setattr(noise_table, "FAMILIES", {"MLP": FAMILY})
     lines = noise_table.noise_table(0.5, SEEDS, SEEDS).splitlines()
