@@ -10,7 +10,8 @@ from jaxtyping import Float64
 
 from .architecture import Architecture
 from .columns import Orbits, by_degree, compositions, flipped, forms, mean_kernel, rank
-from .verdict import TIE, TOLERANCE, KernelVerdict, Verdict31, Violation, content, tiny
+from .order import average_violation, degree_excess
+from .verdict import TOLERANCE, KernelVerdict, Verdict31, Violation, content, tiny
 
 
 def column_verdict(architecture: Architecture, orbits: Orbits) -> Verdict31:
@@ -25,18 +26,17 @@ def column_verdict(architecture: Architecture, orbits: Orbits) -> Verdict31:
         averages = by_degree(mu, p) / sets
         values = orbits.values[kind]
         chain_excess, chain = _chain(mu, p)
-        degree_excess, degree = _degree(averages)
         verdicts.append(
             KernelVerdict(
                 name,
                 *_spread(orbits, kind),
                 float(np.sqrt(deviation[kind] / square[kind])),
                 chain,
-                degree,
+                average_violation(averages),
                 tuple(float(v) for v in averages),
                 0.0 if unseen else content(values),
                 chain_excess,
-                degree_excess,
+                degree_excess(averages),
             )
         )
     return Verdict31(architecture, 2 * p, verdicts[0], verdicts[1])
@@ -126,14 +126,3 @@ def _members(c: np.ndarray, p: int) -> tuple[int, ...]:
     kinds = np.repeat(np.arange(4), c[[3, 2, 1, 0]])  # {1, 2} first, then {1}, {2}, {}
     row1, row2 = np.flatnonzero(kinds <= 1), np.flatnonzero((kinds == 0) | (kinds == 2))
     return tuple(int(i) + 1 for i in row1) + tuple(int(i) + 1 + p for i in row2)
-
-
-def _degree(averages: Float64[np.ndarray, " d+1"]) -> tuple[float, Violation | None]:
-    scale = float(np.abs(averages).max())
-    excess = (averages[2:] - averages[:-2]) / scale
-    worst = max(0.0, float(excess.max()))
-    if worst <= TOLERANCE:
-        return worst, None
-    k = int(np.flatnonzero(excess >= worst - TIE)[0])
-    a, b = (0.0 if abs(v) <= TOLERANCE * scale else float(v) for v in averages[[k, k + 2]])
-    return worst, Violation((k,), (k + 2,), a, b, (b - a) / scale)

@@ -11,6 +11,7 @@ from .verdict import TIE, TOLERANCE, Violation
 
 
 def averages(forms: Float64[np.ndarray, " N"], d: int) -> Float64[np.ndarray, " d+1"]:
+    """mu_U averaged over |U| = k, for k = 0..d."""
     sizes = boolean.set_sizes(d)
     return np.bincount(sizes, forms) / np.bincount(sizes)
 
@@ -35,6 +36,7 @@ def chain_violation(forms: Float64[np.ndarray, " N"], d: int) -> Violation | Non
 def chain_excess(forms: Float64[np.ndarray, " N"], d: int) -> tuple[float, tuple[int, int] | None]:
     """The largest rise along a chain, relative to max |mu|, and the first place where it is."""
     sets = np.arange(2**d)
+    sizes = boolean.set_sizes(d)
     scale = float(np.abs(forms).max())
     worst, best, where = 0.0, (0, (), ()), None
     for i in range(d):
@@ -45,8 +47,11 @@ def chain_excess(forms: Float64[np.ndarray, " N"], d: int) -> tuple[float, tuple
             top = float(excess.max())
             if top < worst - TIE:
                 continue
-            ties = [(int(u), int(u | pair)) for u in below[excess >= top - TIE]]
-            at = min(ties, key=lambda t: _rank(t, d))
+            ties = below[excess >= top - TIE]
+            # Coordinate 1 is the highest bit: of sets of one size the first is the largest index.
+            smallest = sizes[ties] == sizes[ties].min()
+            u = int(ties[smallest].max())
+            at = u, u | pair
             if top > worst + TIE or where is None or _rank(at, d) < best:
                 best, where = _rank(at, d), at
             worst = max(worst, top)
@@ -60,18 +65,24 @@ def _rank(pair: tuple[int, int], d: int) -> tuple[int, tuple[int, ...], tuple[in
 
 def degree_violation(forms: Float64[np.ndarray, " N"], d: int) -> Violation | None:
     """Worst increase from degree k to k + 2 of the averages over |U| = k; None within tolerance."""
-    means = averages(forms, d)
-    scale = float(np.abs(means).max())
-    if degree_excess(forms, d) <= TOLERANCE:
+    return average_violation(averages(forms, d))
+
+
+def average_violation(means: Float64[np.ndarray, " d+1"]) -> Violation | None:
+    """`degree_violation` from the averages themselves; of equal increases the first."""
+    if degree_excess(means) <= TOLERANCE:
         return None
+    scale = float(np.abs(means).max())
     excess = (means[2:] - means[:-2]) / scale
     k = int(np.argmax(excess >= excess.max() - TIE))
     return _violation((k,), (k + 2,), means[k], means[k + 2], scale)
 
 
-def degree_excess(forms: Float64[np.ndarray, " N"], d: int) -> float:
-    means = averages(forms, d)
-    return float(max(0.0, (means[2:] - means[:-2]).max() / np.abs(means).max())) if d > 1 else 0.0
+def degree_excess(means: Float64[np.ndarray, " d+1"]) -> float:
+    """The largest rise of these averages from k to k + 2, relative to their largest; 0 for none."""
+    if len(means) < 3:
+        return 0.0
+    return float(max(0.0, (means[2:] - means[:-2]).max() / np.abs(means).max()))
 
 
 def _violation(

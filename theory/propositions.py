@@ -69,7 +69,7 @@ def verdict_of_rows(architecture: Architecture, d: int, rows: Rows) -> Verdict31
             tuple(float(v) for v in averages(forms[kind], d)),
             0.0 if unseen else content(rows.stored[:, kind]),
             chain_excess(forms[kind], d)[0],
-            degree_excess(forms[kind], d),
+            degree_excess(averages(forms[kind], d)),
             proof,
         )
         for kind, name in enumerate(("CK", "NTK"))
