@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 KERNELS = ("CK", "NTK")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F")
+RED = "#D00000"  # bounds, and what breaks an order
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,

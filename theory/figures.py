@@ -12,9 +12,14 @@ from jaxsens import boolean
 
 from .architecture import Architecture
 from .dot_product import dot_product_spectrum
-from .drawing import COLOURS, KERNELS, by_degree, canvas, parity_legend, png
-from .propositions import check_proposition_3_1
-from .spectrum import architecture_forms, architecture_spectrum
+from .drawing import COLOURS, KERNELS, RED, by_degree, canvas, parity_legend, png
+from .propositions import verdict_of_rows
+from .spectrum import (
+    architecture_forms,
+    architecture_rows,
+    architecture_spectrum,
+    spectra_of_rows,
+)
 from .survivors import survivors
 
 STACK = {"mlp": "relu", "bias": 0.1, "residual": True, "layer_norm": "pre"}
@@ -75,8 +80,9 @@ def several_tokens() -> bytes:
     sizes = boolean.set_sizes(d)
     with canvas(2, 4, (11.5, 5.6), sharex=True, sharey="row") as (figure, axes):
         for column, (title, architecture) in enumerate(cases):
-            spectra = architecture_spectrum(architecture, d)
-            verdict = check_proposition_3_1(architecture, d)
+            rows = architecture_rows(architecture, d)
+            spectra = spectra_of_rows(architecture, rows)
+            verdict = verdict_of_rows(architecture, d, rows)
             for row, (spectrum, kernel) in enumerate(
                 zip(spectra, (verdict.ck, verdict.ntk), strict=True)
             ):
@@ -89,12 +95,12 @@ def several_tokens() -> bytes:
                 by_degree(panel, means, COLOURS[0])
                 for k in range(d - 1):
                     if means[k + 2] > means[k] * (1 + 1e-9):
-                        panel.plot([k, k + 2], means[[k, k + 2]], "-", color="#D00000", linewidth=2)
+                        panel.plot([k, k + 2], means[[k, k + 2]], "-", color=RED, linewidth=2)
                 if kernel.chain is not None:
                     ends = (len(kernel.chain.smaller), len(kernel.chain.larger))
                     pair = (kernel.chain.mu_smaller, kernel.chain.mu_larger)
                     heights = np.maximum(np.array(pair) / spectrum.forms.max(), floor)
-                    panel.plot(ends, heights, "v:", color="#D00000", markersize=5, linewidth=1)
+                    panel.plot(ends, heights, "v:", color=RED, markersize=5, linewidth=1)
                 panel.set_yscale("log")
                 panel.set_ylim(floor / 2, 2)
                 panel.set_title(
@@ -103,7 +109,7 @@ def several_tokens() -> bytes:
             axes[1, column].set_xlabel("degree |U|")
         for row in axes:
             row[0].set_ylabel(r"$\mu_U\ /\ \max \mu$")
-        blue, red = COLOURS[0], "#D00000"
+        blue = COLOURS[0]
         handles = [
             Line2D([], [], color=blue, marker="o", markersize=4, label="average, even degrees"),
             Line2D(
@@ -117,8 +123,8 @@ def several_tokens() -> bytes:
                 label="average, odd degrees",
             ),
             Line2D([], [], color="0.75", linewidth=5, label="range over sets U of that size"),
-            Line2D([], [], color=red, linewidth=2, label="average rises from k to k + 2"),
-            Line2D([], [], color=red, marker="v", linestyle=":", label="worst chain U, U + {i, j}"),
+            Line2D([], [], color=RED, linewidth=2, label="average rises from k to k + 2"),
+            Line2D([], [], color=RED, marker="v", linestyle=":", label="worst chain U, U + {i, j}"),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8)
         figure.suptitle(

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from .drawing import COLOURS, canvas, png
+from .drawing import COLOURS, RED, canvas, png
 from .network_functions import random_functions, trained_functions
 from .noise_bounds import (
     average_sensitivity_bound,
@@ -17,7 +17,6 @@ from .noise_bounds import (
 )
 from .noise_table import BITS, FAMILIES, RHO, Noise, four_bits, named, noise_of, sparse_parity
 
-RED = "#D00000"
 DRAWS, SEEDS = 24, 3
 
 

@@ -30,9 +30,8 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Noise:
-    """Tables of one kind on d bits, and for each what the two bounds say of it at one rho."""
+    """What the two bounds say at one rho of each of n functions on d bits."""
 
-    tables: Int8[np.ndarray, "n N"]
     rho: float
     probability: Float64[np.ndarray, " n"]
     average: Float64[np.ndarray, " n"]  # S(f)
@@ -68,7 +67,6 @@ def noise_of(tables: Int8[np.ndarray, "n N"], rho: float = RHO) -> Noise:
         raise ValueError(f"the bounds are about correlations rho in [0, 1], got {rho}")
     tables = np.atleast_2d(np.asarray(tables))
     return Noise(
-        tables,
         rho,
         np.maximum(0.0, (1 - boolean.noise_stability(tables, rho)) / 2),
         boolean.average_sensitivity(tables),
@@ -96,17 +94,14 @@ def named(d: int) -> dict[str, Int8[np.ndarray, " N"]]:
 def exact_table(progress: Callable[[str], None] = lambda _: None) -> str:
     """The rows that depend on no seed, in Markdown."""
     progress("noise: all functions of 4 bits, named functions of 9")
-    rows = [("all functions of 4 bits, median", 4, noise_of(four_bits()))]
-    rows += [(name, 9, noise_of(table)) for name, table in named(9).items()]
-    return _header(RHO) + "".join(_row(*row) for row in rows)
+    return _header(RHO) + "".join(_row(*row) for row in _exact_rows(RHO))
 
 
 def noise_table(
     rho: float, draws: int, seeds: int, progress: Callable[[str], None] = lambda _: None
 ) -> str:
     """Every row, in Markdown: the exact ones, random networks, and networks learning a parity."""
-    rows = [("all functions of 4 bits, median", 4, noise_of(four_bits(), rho))]
-    rows += [(name, 9, noise_of(table, rho)) for name, table in named(9).items()]
+    rows = _exact_rows(rho)
     for name, family in FAMILIES.items():
         progress(f"random networks: {name}")
         tables = random_functions(family, draws=draws)
@@ -125,6 +120,11 @@ def noise_table(
     if failed:
         raise ArithmeticError(f"a bound is broken, which is proved impossible: {failed}")
     return _header(rho) + "".join(_row(*row) for row in rows)
+
+
+def _exact_rows(rho: float) -> list[tuple[str, int, Noise]]:
+    rows = [("all functions of 4 bits, median", 4, noise_of(four_bits(), rho))]
+    return rows + [(name, 9, noise_of(table, rho)) for name, table in named(9).items()]
 
 
 def sparse_parity() -> Int8[np.ndarray, " N"]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from .architecture import Architecture
 from .digits import decimals, steady
-from .propositions import check_proposition_3_1
-from .survivors import architecture_survivors
+from .propositions import verdict_of_rows
+from .spectrum import architecture_rows, spectra_of_rows
+from .survivors import survivors
 from .verdict import KernelVerdict
 
 _RAW = {"embedding": False}
@@ -57,9 +58,11 @@ def domain_of_validity(progress: Callable[[str], None] = lambda _: None) -> str:
     out = [_HEADER]
     for name, architecture, d in CASES:
         progress(name)
-        verdict = check_proposition_3_1(architecture, d)
-        survived = architecture_survivors(architecture, d)
-        for kernel, rest in zip((verdict.ck, verdict.ntk), survived, strict=True):
+        rows = architecture_rows(architecture, d)
+        verdict = verdict_of_rows(architecture, d, rows)
+        spectra = spectra_of_rows(architecture, rows)
+        for kernel, spectrum in zip((verdict.ck, verdict.ntk), spectra, strict=True):
+            rest = survivors(spectrum)
             even, odd = (
                 "-" if value != value else decimals(value, 2) for value in rest.variance_correlation
             )
