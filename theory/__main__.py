@@ -5,7 +5,6 @@ python -m theory check --d 8 --tokens 4 --readout mean --mlp relu
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ import tyro
 
 from command import line as cli
 from command.files import write_whole
+from command.streams import say
 
 from . import benchmark
 from .dot_product import dot_product_spectrum
@@ -116,7 +116,7 @@ class SoftmaxCommand(Network):
             draws=self.draws,
             randomisations=self.randomisations,
             seed=self.seed,
-            progress=lambda line: print(line, file=sys.stderr, flush=True),
+            progress=say,
         )
         verdicts = softmax_verdicts(architecture, self.d, cubes)
         print("\n".join(softmax_report(architecture, self.d, verdicts)))
@@ -176,7 +176,6 @@ class TableCommand:
 
     def run(self) -> None:
         """Compute and write the table."""
-
         from .noise_table import exact_table
 
         if self.out is not None and self.out.is_dir():
@@ -192,17 +191,12 @@ class TableCommand:
 
 
 @dataclass(frozen=True)
-class BenchmarkCommand:
+class BenchmarkCommand(benchmark.Config):
     """Accuracy and seconds of the spectrum of a dot-product kernel, beside simpler methods."""
-
-    d: int = 1024
-    """Number of bits."""
-    smoke: bool = False
-    """The same code at d = 64."""
 
     def run(self) -> None:
         """Compute, compare, print a table."""
-        benchmark.main(benchmark.Config(self.d, self.smoke))
+        benchmark.main(self)
 
 
 @dataclass(frozen=True)
@@ -222,14 +216,14 @@ class FiguresCommand:
         every = figures.FIGURES | figures_noise.FIGURES
         every |= figures_next.FIGURES | figures_curves.FIGURES
         for number, (name, draw) in enumerate(every.items(), 1):
-            print(f"{name}, {number} of {len(every)} ...", file=sys.stderr, flush=True)
+            _say(f"{name}, {number} of {len(every)}")
             path = self.out / f"{name}.png"
             write_whole(path, draw())
             print(path)
 
 
 def _say(case: str) -> None:
-    print(f"{case} ...", file=sys.stderr, flush=True)
+    say(f"{case} ...")
 
 
 Command = (

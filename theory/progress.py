@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
+
+from command.streams import say
 
 PATIENCE = 5.0  # seconds that need no explanation
 Tell = Callable[[str, float, str], None]  # what is being done, the share done, of which task
@@ -48,7 +49,7 @@ class Progress:
 
     def _print(self, line: str, now: float) -> None:
         self._said = now
-        print(line, file=sys.stderr, flush=True)
+        say(line)
 
 
 def _duration(seconds: float) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import numpy as np
+
+from command.streams import say
 
 from .architecture import Architecture
 from .column_blocks import ColumnSpectrum, column_spectrum, orbit_spectra
@@ -36,7 +37,7 @@ def columns_report(a: Architecture, d: int, top: int) -> list[str]:
             lines += _cubic_lines(name, spectrum, top)
         return lines
     orbits = cost(d, a.tokens)
-    print(f"{orbits} orbits of pairs, about {orbits / RATE:.0f} s ...", file=sys.stderr, flush=True)
+    say(f"{orbits} orbits of pairs, about {orbits / RATE:.0f} s ...")
     values = evaluate(a, d)
     verdict = column_verdict(a, values)
     lines = verdict_lines(verdict)
