@@ -72,7 +72,9 @@ def draw(record: RunRecord) -> None:
                 color=f"C{i}",
                 label=f"{line['network']}, mean {line['sensitivity']:.3f}",
             )
-        panel.set(title=f"{start} weights", xlabel=f"s(f, x) / n, n = {longest}", yscale="log")
-        panel.legend(fontsize=7)
+        title = f"{start} weights, depth {deepest}"
+        panel.set(title=title, xlabel=f"s(f, x) / n, n = {longest}", yscale="log")
+        panel.set_ylim(top=60)  # room for the legend
+        panel.legend(fontsize=7, loc="upper right")
     panels[0][0].set_ylabel("share of strings and networks")
     report.save(drawn, record.directory / "histograms.png")
