@@ -12,6 +12,7 @@ import jaxsens
 from experiments.run.measure import Measure
 from experiments.text.data import Texts
 from experiments.text.estimate import KEPT, PAIRED, measure
+from jaxsens.models.roberta import RoBERTa
 
 WHOLE = 0.5  # variance of the noise on the whole sentence (Table 4)
 TINY = 1e-12  # for the padding, whose vectors may all be 0
@@ -107,7 +108,7 @@ def final(config: Any, texts: Texts, net: nnx.Module) -> list[Measure]:
             "read": renormalised,
             "embed": embed_with_size,
         }
-    if hasattr(net, "perturbed") and type(net).__name__ == "RoBERTa" and _plain(net):
+    if isinstance(net, RoBERTa) and _plain(net):
         for where in ("words", "block"):
             ways[f"sensitivity_{where}"] = {**train, **protocol, "perturbed": where}
     kept = dict.fromkeys(("sensitivity", "sensitivity_validation"), KEPT + PAIRED)
