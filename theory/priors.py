@@ -28,6 +28,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Float64, Int, Key
 
 from jaxsens import boolean
+from jaxsens.measures.bits import sensitivity_counts
 from jaxsens.models.lstm import BitLSTM as LSTM
 
 from .architecture import Architecture
@@ -93,7 +94,7 @@ def sensitivity_profile(
     `heads` (of width `width` / `heads`) and `readout` ("mean" or "last") concern transformers.
     `centred` decides at each network's median output instead of at 0: every function is balanced,
     and what remains is how it varies, not how large its constant part is.
-    Raises ValueError for an unknown family and for sizes that do not fit.
+    Raises ValueError for an unknown family, for sizes that do not fit, and where outputs are NaN.
     """
     if family not in FAMILIES:
         raise ValueError(f"unknown family {family!r}: expected one of {', '.join(FAMILIES)}")
@@ -112,6 +113,8 @@ def sensitivity_profile(
     sizes = (family, width, depth, heads, readout)
     counts, signs = _sensitivities(sizes, centred, x, jax.random.split(key, seeds))
     counts = np.asarray(counts)
+    if (counts < 0).any():
+        raise ValueError(f"outputs of the {family} networks are NaN: lower the width or the depth")
     profiles = np.stack([np.bincount(row, minlength=d + 1) for row in counts]) / len(x)
     return Profile(family, d, profiles, np.abs(np.asarray(signs, np.float64).mean(1)))
 
@@ -123,19 +126,13 @@ def _sensitivities(
     x: Float[Array, "N d"],
     keys: Key[Array, " seeds"],
 ) -> tuple[Int[Array, "seeds N"], Int[Array, "seeds N"]]:
-    """S(f, x) and sign f(x), one draw of the network after another."""
+    """S(f, x), -1 where outputs are NaN, and sign f(x), one draw of the network after another."""
 
     def draw(key: Key[Array, ""]) -> tuple[Int[Array, " N"], Int[Array, " N"]]:
         network = _network(sizes, x.shape[1], nnx.Rngs(key))
-        outputs = network(x)
-        threshold = jnp.where(centred, jnp.median(outputs), 0.0)
-        signs = outputs > threshold
-
-        def flipped(i: Int[Array, ""]) -> Array:
-            return network(x * (1 - 2 * jax.nn.one_hot(i, x.shape[1]))[None]) > threshold
-
-        changed = jax.lax.map(flipped, jnp.arange(x.shape[1])) != signs[None]
-        return changed.sum(0), jnp.where(signs, 1, -1)
+        threshold = jnp.where(centred, jnp.median(network(x)), 0.0)
+        counts, above = sensitivity_counts(lambda points: network(points) - threshold, x)
+        return counts, jnp.where(above, 1, -1)
 
     return jax.lax.map(draw, keys)
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -107,3 +108,19 @@ def test_bad_sizes(arguments, message):
         priors.sensitivity_profile(
             **{"family": "mlp", "d": 4, "key": jax.random.key(0), **arguments}
         )
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_a_network_with_nan_at_one_string_is_refused(monkeypatch, centred):
+    def broken(sizes, d, rngs):
+        return lambda x: jnp.where((x == 1).all(1), jnp.nan, x[:, 0])
+
+    monkeypatch.setattr(priors, "_network", broken)
+    priors._sensitivities.clear_cache()  # what is compiled of the real network is not to be taken
+    try:
+        with pytest.raises(ValueError, match=r"outputs of the mlp networks are NaN: lower the"):
+            priors.sensitivity_profile(
+                "mlp", 4, seeds=2, centred=centred, key=jax.random.key(0), **SMALL
+            )
+    finally:
+        priors._sensitivities.clear_cache()
