@@ -18,6 +18,11 @@ def attend_table(
     ``q`` (scaled), ``k`` and ``v`` are those of the 2t rows. All scores that can occur are those
     between rows of the table, so numerators and denominators of the softmax are one product of
     matrices, of the choices with their exponentials, in place of the attention of every string.
+
+    NaN in float32 for a head and query whose highest score in the table is more than about 170
+    above the highest score that every string is sure to have, max_j min(score of 2j, of 2j + 1):
+    exp overflows, or a sum vanishes, also for strings that do not choose that row. A shift for each
+    string would prevent it, and is what this saves.
     """
     (rows, heads, _), (n, t) = q.shape, second.shape
     scores = jnp.einsum("qhd,khd->kqh", q, k)
