@@ -85,7 +85,7 @@ def _takes_single_examples(model: Any, inputs: Any) -> bool:
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), inputs)
     try:
         outputs = jax.eval_shape(lambda x: model(x), one)
-    except Exception:
+    except Exception:  # anything: a user's code, or what checks its shapes, raises what it likes
         return False
     return isinstance(outputs, jax.ShapeDtypeStruct) and outputs.ndim <= 1
 
