@@ -72,7 +72,8 @@ def accuracies(
     ``models`` are any callables of images to logits (N, C), in inference mode; those of one
     structure share a compiled program. Each of ``sets`` is held while all models look at it, and
     then let go. ``prepare`` makes of bytes what the models take: pixels in [-1, 1]. ``done`` is
-    told of each set.
+    told of each set. An image with a logit that is NaN is not classified right, as in
+    :func:`jaxsens.decision`.
     """
     batch_size = positive_int("batch_size", batch_size)
     programs = [_correct(inference(model), None) for model in models]
@@ -106,7 +107,9 @@ def correct(
 def _correct(model: Any, settings: None, images: Array, labels: Array) -> Array:
     # Rebuilt here, because flax lets a module change only in the trace that it is from.
     model = inference(jax.tree.map(lambda leaf: leaf, model))
-    return jnp.argmax(model(images), axis=-1) == labels
+    logits = model(images)
+    # The argmax of NaN is the first class that has one, which may be the label.
+    return (jnp.argmax(logits, axis=-1) == labels) & ~jnp.isnan(logits).any(axis=-1)
 
 
 Table = Mapping[str, Mapping[int, Any]]

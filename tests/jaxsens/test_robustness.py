@@ -1,6 +1,7 @@
 """Accuracy under corruptions, and whether two quantities of many models go together."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
@@ -69,6 +70,17 @@ def test_accuracies_are_those_of_the_images_one_by_one():
             robustness.mean_corruption_error(found, wrong)
     with pytest.raises(ValueError, match="none of fog was measured; there are contrast"):
         robustness.mean_accuracy(found, ["fog"])
+
+
+def test_an_image_whose_logits_are_nan_is_not_right():
+    def model(x):
+        broken = (jnp.arange(len(x)) % 2 == 0)[:, None] & (jnp.arange(3) == 1)[None]
+        return jnp.where(broken, jnp.nan, jax.nn.one_hot(jnp.full(len(x), 1), 3))
+
+    # All labels are the class that is NaN in every other row, and the largest in the rest.
+    one = robustness.Corrupted("fog", 1, IMAGES, np.ones_like(LABELS))
+    found = robustness.accuracies([model], [one])
+    assert found["fog"][1] == pytest.approx([11 / 23])
 
 
 def test_wrong_names_and_severities_are_refused_before_anything_is_made():
