@@ -7,13 +7,10 @@ import pytest
 from flax import nnx
 from witnesses.length_case import NAMES, SIZES
 from witnesses.references import (
-    assert_sketch,
+    assert_gradients,
     load,
     manifest,
     reference,
-    sketches,
-    to_torch,
-    torch_path,
     weights,
 )
 
@@ -46,13 +43,7 @@ def test_answers_and_gradients_are_pytorchs(model):
 
     answers, gradients = run(params)
     np.testing.assert_allclose(answers, reference("length/answers"), rtol=1e-4, atol=1e-5)
-    kept = sketches("length")
-    least = max(np.abs(sketch).max() for sketch in kept.values())
-    for path, gradient in nnx.to_flat_state(gradients):
-        name = torch_path(path, NAMES)
-        found = to_torch(path, gradient[...], manifest("length")[name])
-        assert_sketch(found, kept.pop(name), least=0.01 * least, relative=1e-3, name=name)
-    assert not kept
+    assert_gradients("length", gradients, NAMES, least=0.01, relative=1e-3)
 
 
 def test_blowup_is_what_hooks_in_pytorch_find(model):

@@ -130,3 +130,17 @@ def load(model, arrays, renames=()):
         variable[...] = to_nnx(path, left.pop(torch_path(path, renames)), variable.shape)
     assert not left, f"not in the model: {sorted(left)}"
     return model
+
+
+def assert_gradients(case, gradients, renames=(), *, least, relative=1e-4):
+    """A state of gradients of ours holds the kept ones, each once.
+
+    ``least``, as in `assert_sketch`, is relative to the largest number kept.
+    """
+    kept, shapes = sketches(case), manifest(case)
+    largest = max(np.abs(part).max() for part in kept.values())
+    for path, gradient in nnx.to_flat_state(gradients):
+        name = torch_path(path, renames)
+        found = to_torch(path, gradient[...], shapes[name])
+        assert_sketch(found, kept.pop(name), least=least * largest, relative=relative, name=name)
+    assert not kept
