@@ -1,12 +1,21 @@
 """`python -m experiments.length NAME`: a subcommand for every experiment of paper B."""
 
-from experiments.length import dynamics, generalisation, long, scaling, scratchpad, tradeoff
+from experiments.length import (
+    dynamics,
+    generalisation,
+    long,
+    memorisation,
+    scaling,
+    scratchpad,
+    tradeoff,
+)
 from experiments.run import cli
 
 SUBCOMMANDS = {
     "dynamics": dynamics,
     "generalisation": generalisation,
     "long": long,
+    "memorisation": memorisation,
     "scaling": scaling,
     "scratchpad": scratchpad,
     "tradeoff": tradeoff,

@@ -15,6 +15,7 @@ REPORTS = {
     "length_dynamics": "experiments.reports.length.dynamics",
     "length_generalisation": "experiments.reports.length.generalisation",
     "length_long": "experiments.reports.length.scaling",
+    "length_memorisation": "experiments.reports.length.memorisation",
     "length_scaling": "experiments.reports.length.scaling",
     "length_scratchpad": "experiments.reports.length.scratchpad",
     "length_tradeoff": "experiments.reports.length.tradeoff",

@@ -178,6 +178,12 @@ ERRORS = {
         ("--strings 2000", "--strings must be at most 2^10 = 1024, got 2000"),
         ("--complete 300", "--complete must be among --strings"),
     ],
+    "length_memorisation": [
+        ("--bits 5 --strings 40", "--strings must be at most 2^5 = 32, got 40"),
+        ("--width 20", "--width 20 does not divide into --heads 8"),
+        ("--network gru", "--network must be transformer or lstm, got 'gru'"),
+        ("--every 30", "--save-every must be a multiple of --every (30), got 100"),
+    ],
     "robustness": [
         ("--severity 0", "--severity must be at least 1, got 0"),
         ("--severity 6", "--severity must be at most 5, got 6"),

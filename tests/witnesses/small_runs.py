@@ -22,7 +22,15 @@ from experiments import (
     svhn,
     synthetic,
 )
-from experiments.length import dynamics, generalisation, long, scaling, scratchpad, tradeoff
+from experiments.length import (
+    dynamics,
+    generalisation,
+    long,
+    memorisation,
+    scaling,
+    scratchpad,
+    tradeoff,
+)
 
 MODULES = {
     "mnist": mnist,
@@ -37,6 +45,7 @@ MODULES = {
     "length_dynamics": dynamics,
     "length_generalisation": generalisation,
     "length_long": long,
+    "length_memorisation": memorisation,
     "length_scaling": scaling,
     "length_scratchpad": scratchpad,
     "length_tradeoff": tradeoff,
@@ -64,6 +73,7 @@ ARGUMENTS = {
     "--tokens 3 --draws 1 --curve-examples 12",
     "imagenet": f"{' '.join(small_imagenet.RUN)} --weights {{weights}}",
     "length_dynamics": f"--bits 3 --decays 0 0.3 --seeds 1 {LENGTH}",
+    "length_memorisation": "--smoke --epochs 4 --every 2 --save-every 2",
     "length_scaling": f"--lengths 3 --functions parity first --seeds 2 {LENGTH}",
     "length_scratchpad": "--lengths 3 --seeds 2 --depth 1 --width 8 --steps 12 --every 4 "
     "--save-every 4 --batch-size 16 --test 64 --draws 2 --samples 16 --no-stop",
@@ -85,6 +95,7 @@ FIGURES = {
     "imagenet": {"imagenet.png"},
     "language": {"language.png"},
     "length_dynamics": {"dynamics.png"},
+    "length_memorisation": {"memorisation.png"},
     "length_scaling": {"scaling.png"},
     "length_scratchpad": {"scratchpad.png"},
     "length_tradeoff": {"tradeoff.png"},
