@@ -32,9 +32,10 @@ def clustered_variance(
     """Variance of the (weighted) mean of independent values; NaN for a single one.
 
     Without strata ``var(values) / n``, the variance unbiased. With strata, double sampling:
-    ``sum_h [ s_h^2 sum_{i in h} w_i^2 + W_h (mean_h - mean)^2 / first_phase ]`` with the weights
-    summing to 1 and to W_h in stratum h (Cochran, Sampling Techniques, ch. 12). Strata with next to
-    no events are joined with the next one first, since their spread says nothing.
+    ``sum_h [ n_h / (n_h - 1) sum_{i in h} w_i^2 (v_i - mean_h)^2 + W_h (mean_h - mean)^2 / n' ]``,
+    n' the ``first_phase``, with the weights summing to 1 and to W_h in stratum h (Cochran, Sampling
+    Techniques, ch. 12; the squares are weighted, since in joined strata the weights differ). Strata
+    with next to no events are joined with the next one first, since their spread says nothing.
     """
     n = len(values)
     if n < 2:
@@ -47,8 +48,8 @@ def clustered_variance(
         share = weights[inside].sum()
         centre = (weights[inside] * values[inside]).sum() / share
         if len(inside) > 1:
-            spread = ((values[inside] - centre) ** 2).sum() / (len(inside) - 1)
-            variance += spread * (weights[inside] ** 2).sum()
+            squares = ((weights[inside] * (values[inside] - centre)) ** 2).sum()
+            variance += squares * len(inside) / (len(inside) - 1)
         variance += share * (centre - overall) ** 2 / first_phase
     return float(variance)
 
