@@ -94,7 +94,7 @@ def evidence(record: RunRecord) -> list[Evidence]:
             Evidence(
                 claim("Fig. 11", "PARITY with scratchpad", "sharpness with n", paper="B"),
                 f"slope {slope:+.5f} ± {error:.5f} a bit",
-                holds=hardly_changes(slope, error, ends[1] - ends[0]),
+                holds=slope <= 0 or hardly_changes(slope, error, ends[1] - ends[0]),
                 differs=differs,
             )
         )
