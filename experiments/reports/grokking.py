@@ -100,7 +100,7 @@ def draw(record: RunRecord) -> None:
                 panel.plot(epochs, values[0], label=label if i == 0 else None, **style)
         panel.set_ylabel(title)
         if len(curves) > 1:
-            panel.legend(fontsize=7, loc="center right")
+            panel.legend(fontsize=7, loc="center right" if title == "accuracy" else "lower left")
     panels[1].set_yscale("log")
     panels[3].set_yscale("log")
     found, end = all_phases(record)[seeds[0]], lines[-1]["epoch"]

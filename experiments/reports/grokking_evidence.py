@@ -23,6 +23,7 @@ PERTURBED = {
     "sensitivity_one": "one number at a time",
 }
 MODEL = "one-layer transformer"
+FLIPS = 1e-3  # a sensitivity of a few flips in all, below which ratios are of chance
 RISE = 1.5  # the factor by which the phases' rule calls a curve risen
 EDGES = {
     "lowest": "epoch at which memorisation ends",
@@ -59,9 +60,9 @@ def condense(record: RunRecord) -> dict[str, Any]:
 def _curves(lines: Lines, field: str, seed: int, found: "Phases") -> dict[str, Any]:
     """Smoothed sensitivity where the phases change, the bump after the jump, the weight norm.
 
-    ``bump`` is the largest ratio of a later sensitivity to an earlier one after the jump, and
-    ``decline`` that of the bump's height to the end; ``norm_rise`` the like for the weight norm
-    from memorisation to the jump.
+    ``bump`` and ``decline`` are of the smoothed sensitivity after the jump, see :func:`bump`;
+    ``norm_rise`` is the largest ratio of a later weight norm to an earlier one, from memorisation
+    to the jump.
     """
     from jaxsens.measures.phases import running_median
 
@@ -76,18 +77,23 @@ def _curves(lines: Lines, field: str, seed: int, found: "Phases") -> dict[str, A
     told: dict[str, Any] = {**at, "end": float(smooth[-1]), "epochs": int(epochs[-1])}
     if found.memorised is not None:
         middle = (epochs >= found.memorised) & (epochs <= (found.jump or epochs[-1]))
-        told["norm_rise"] = _rise(norms[middle])[0]
+        told["norm_rise"] = float((norms[middle] / np.minimum.accumulate(norms[middle])).max())
     if found.jump is not None:
-        after = smooth[epochs >= found.jump]
-        ratio, top = _rise(after)
-        told |= {"bump": ratio, "decline": float(after[top] / max(after[-1], 1e-9))}
+        told["bump"], told["decline"] = bump(smooth[epochs >= found.jump])
     return told
 
 
-def _rise(values: np.ndarray) -> tuple[float, int]:
-    """The largest ratio of a later value to an earlier one, and where the later one stands."""
-    ratios = values / np.maximum(np.minimum.accumulate(values), 1e-9)
-    return float(ratios.max()), int(ratios.argmax())
+def bump(values: np.ndarray) -> tuple[float, float]:
+    """By what factors the clearest peak stands above the lowest value before it, and after it.
+
+    The clearest is where the smaller of both is largest: a rise at the end alone is no bump. What
+    is below 0.001 counts as 0.001.
+    """
+    values = np.maximum(values, FLIPS)
+    rise = values / np.minimum.accumulate(values)
+    decline = values / np.minimum.accumulate(values[::-1])[::-1]
+    peak = np.minimum(rise, decline).argmax()
+    return float(rise[peak]), float(decline[peak])
 
 
 def evidence(record: RunRecord) -> list[Evidence]:

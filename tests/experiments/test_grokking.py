@@ -7,6 +7,7 @@ import pytest
 
 from experiments import grokking
 from experiments.reports import grokking as grokking_report
+from experiments.reports.grokking_evidence import bump
 from experiments.run.record import RunRecord
 
 SMALL = grokking.Config(
@@ -38,3 +39,12 @@ def test_kept_weights_are_the_networks(tmp_path):
     lines = {line["epoch"]: line for line in record.read_metrics()}
     assert np.linalg.norm(first) == pytest.approx(lines[0]["weight_norm"], rel=1e-5)
     assert np.linalg.norm(last) == pytest.approx(lines[4]["weight_norm"], rel=1e-5)
+
+
+def test_the_clearest_bump_is_no_rise_at_the_end():
+    assert bump(np.array([4.0, 2.0, 3.0, 1.0, 5.0])) == (1.5, 3.0)  # the 3; the 5 has no decline
+    assert bump(np.array([1.0, 8.0])) == (1.0, 1.0)
+    assert bump(np.array([8.0, 4.0, 2.0])) == (1.0, 4.0)  # falls alone
+    values = np.random.default_rng(0).gamma(1.0, size=40)
+    each = [(v / values[: i + 1].min(), v / values[i:].min()) for i, v in enumerate(values)]
+    np.testing.assert_allclose(bump(values), max(each, key=min))
