@@ -96,7 +96,7 @@ RARE = Population.draw(110.0, 0.7)
 
 
 def test_on_a_table_in_a_second():
-    check(FREQUENT, 60, 3000, 0.004, 10, (0.87, 1.0))
+    check(FREQUENT, 30, 3000, 0.004, 10, (0.85, 1.0))
 
 
 @pytest.mark.slow
