@@ -8,7 +8,7 @@ from witnesses import small_runs
 from witnesses.commands import execute, one_line
 
 from experiments.length import __main__ as command
-from experiments.length import generalisation, scaling
+from experiments.length import generalisation, memorisation, scaling
 from experiments.length.networks import trainer_of
 from experiments.length.targets import targets
 from experiments.length.tradeoff import drawn
@@ -122,6 +122,19 @@ def test_strings_seen_are_the_first_of_the_order():
     np.testing.assert_array_equal(random[seen], task.tables[seen])
     assert np.any(random != task.tables)
     assert len({tuple(table) for table in task.tables}) == 3
+
+
+@pytest.mark.parametrize(("bits", "strings"), [(5, 32), (5, 9), (12, 300)])
+def test_strings_of_random_labels_are_different(bits, strings):
+    config = memorisation.Config(bits=bits, strings=strings, seeds=2)
+    seen, _ = memorisation.load(config)
+    assert seen.inputs.shape == (2, strings, bits)
+    assert set(np.unique(seen.inputs)) == {-1.0, 1.0}
+    assert all(len(np.unique(points, axis=0)) == strings for points in seen.inputs)
+    assert set(np.unique(seen.labels)) == {-1.0, 1.0}
+    assert np.any(seen.labels[0] != seen.labels[1])
+    again, _ = memorisation.load(memorisation.Config(bits=bits, strings=strings, seed=1))
+    np.testing.assert_array_equal(again.inputs[0], seen.inputs[1])
 
 
 def test_every_subcommand_is_an_experiment_with_a_report():

@@ -1,29 +1,21 @@
 """Sensitivity of networks while they learn random labels, from run records alone."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from experiments.reports.length.lines import mean_and_error
+from experiments.reports.length.lines import Lines, mean_and_error
 from experiments.run import report
+from experiments.run.curve import by_model
 from experiments.run.evidence import Evidence
 from experiments.run.record import RunRecord
+from experiments.vision.equal import at_accuracy, by_seed, common_accuracy
 
 LEARNED = 0.99  # training accuracy at which the labels count as learned
 BEYOND = True  # neither paper prints it
-Curves = Mapping[str, Mapping[int, list[dict[str, Any]]]]
 
 
-def curves(record: RunRecord) -> Curves:
-    """For each network and seed the lines of its training."""
-    found: dict[str, dict[int, list[dict[str, Any]]]] = {}
-    for line in record.read_metrics():
-        found.setdefault(line["model"], {}).setdefault(line["seed"], []).append(line)
-    return found
-
-
-def learned_at(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
+def learned_at(lines: Lines) -> Any:
     """The first line where the labels are learned; None if none is."""
     return next((line for line in lines if line["train_accuracy"] >= LEARNED), None)
 
@@ -35,17 +27,18 @@ def evidence(record: RunRecord) -> list[Evidence]:
 
 def summary(record: RunRecord) -> str:
     """The table, means ± standard errors over functions, and the difference by function."""
-    found, final = curves(record), record.read("result.json")["final"]
+    found, final = by_model(record.read_metrics()), record.read("result.json")["final"]
     rows = []
-    for model, seeds in found.items():
-        learned = [line for line in map(learned_at, seeds.values()) if line is not None]
+    for model, lines in found.items():
+        seeds = by_seed(lines)
+        learned = [line for line in map(learned_at, seeds) if line is not None]
         last = [line for line in final if line["model"] == model]
         rows.append(
             [
                 model,
                 f"{len(learned)} of {len(seeds)}",
                 f"{np.mean([line['epoch'] for line in learned]):.0f}" if learned else "-",
-                _spread([lines[0]["sensitivity"] for lines in seeds.values()]),
+                _spread([seed[0]["sensitivity"] for seed in seeds]),
                 _spread([line["sensitivity"] for line in learned]),
                 f"{last[0]['epoch']:g}",
                 _spread([line["sensitivity"] for line in last]),
@@ -55,15 +48,17 @@ def summary(record: RunRecord) -> str:
     header = ["network", "learned", "at epoch", "before training", "when learned", "last epoch",
               "at the end", "on strings seen"]  # fmt: skip
     said = [f"s(f, x) / n on fresh strings; learned: {LEARNED:.0%} of the labels"]
-    for model in list(found)[1:]:
-        first = next(iter(found))
-        less = [
-            one["sensitivity"] - other["sensitivity"]
-            for one in final
-            for other in final
-            if (one["model"], other["model"]) == (model, first) and one["seed"] == other["seed"]
-        ]
-        said.append(f"{model} minus {first}, by function, at the end: {_spread(less)}")
+    level, (first, *others) = common_accuracy(found), found
+    for model in others:
+        for place, lines in {
+            "at the end": by_model(final),
+            f"at {level:.1%} training accuracy": {
+                k: at_accuracy(v, level) for k, v in found.items()
+            },
+        }.items():
+            pairs = zip(lines[model], lines[first], strict=True)
+            more = [one["sensitivity"] - other["sensitivity"] for one, other in pairs]
+            said.append(f"{model} minus {first}, by function, {place}: {_spread(more)}")
     return "\n".join([report.table(header, rows), *said])
 
 
@@ -77,8 +72,8 @@ def _spread(values: list[float]) -> str:
 def draw(record: RunRecord) -> None:
     """Redraw the figure of a run: sensitivity by epoch, training accuracy, and one by the other."""
     drawn, panels = report.figure(11, 3.2, ncols=3)
-    for number, (model, seeds) in enumerate(curves(record).items()):
-        for place, lines in enumerate(seeds.values()):
+    for number, (model, every) in enumerate(by_model(record.read_metrics()).items()):
+        for place, lines in enumerate(by_seed(every)):
             epochs, flips, right = (
                 np.array([line[field] for line in lines])
                 for field in ("epoch", "sensitivity", "train_accuracy")
@@ -96,5 +91,8 @@ def draw(record: RunRecord) -> None:
     panels[2].set(xlabel="training accuracy", ylabel="s(f, x) / n on fresh strings")
     for panel in (panels[0], panels[2]):
         panel.set_ylim(bottom=0)
-    panels[0].legend(title="band: ± standard error over strings", fontsize=8, title_fontsize=7)
+    drawn.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8,
+        title="a line for each function; band: ± standard error over strings", title_fontsize=8,
+    )  # fmt: skip
     report.save(drawn, record.directory / "memorisation.png")
