@@ -20,7 +20,7 @@ FIELDS = {
     "worst": "largest rise found",
     "eigenvalue": "largest eigenvalue",
 }
-
+BEYOND = True  # of other networks than ViT-small, and other measures, the paper has none
 
 __all__ = ["draw", "evidence", "summary"]
 
