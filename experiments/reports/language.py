@@ -10,8 +10,8 @@ from experiments.reports.language_evidence import TRAINING, pair
 from experiments.reports.language_evidence import evidence as evidence
 from experiments.run import report
 from experiments.run.curve import by_model
+from experiments.run.equal import at_accuracy, common_accuracy
 from experiments.run.record import RunRecord
-from experiments.vision.equal import at_accuracy, common_accuracy
 
 Lines = report.Lines
 WAYS = {

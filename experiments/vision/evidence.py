@@ -6,9 +6,9 @@ from typing import Any
 from experiments.paper import WHOLE, Claim, claim
 from experiments.run import report
 from experiments.run.curve import by_model
+from experiments.run.equal import at_accuracy, common_accuracy
 from experiments.run.evidence import ORDER_FACTOR, Evidence, below
 from experiments.run.record import RunRecord
-from experiments.vision.equal import at_accuracy, common_accuracy
 
 # Place, name of the data, training images, variance of the noise on a patch: as in the paper.
 PAPER = {

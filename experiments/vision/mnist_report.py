@@ -8,9 +8,9 @@ import numpy as np
 from experiments.paper import claim
 from experiments.run import report
 from experiments.run.curve import by_model
+from experiments.run.equal import at_accuracy, common_accuracy
 from experiments.run.evidence import Evidence, below, shown
 from experiments.run.record import RunRecord
-from experiments.vision.equal import at_accuracy, common_accuracy
 
 PATCH, SIZE = 7, 28
 APART = 1.0  # points of training accuracy beyond which final sensitivities are not compared

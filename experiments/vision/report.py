@@ -7,8 +7,8 @@ import numpy as np
 
 from experiments.run import report
 from experiments.run.curve import Lines, by_model
+from experiments.run.equal import at_accuracy, common_accuracy
 from experiments.run.record import RunRecord
-from experiments.vision.equal import at_accuracy, common_accuracy
 from experiments.vision.evidence import evidence as evidence
 
 

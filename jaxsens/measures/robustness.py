@@ -10,6 +10,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Int, UInt8
 
 from jaxsens._check import positive_int
+from jaxsens._decision import decision
 from jaxsens._inference import inference
 from jaxsens._model import compile_once
 from jaxsens.corruptions import NAMES, applicable, corrupt
@@ -107,9 +108,7 @@ def correct(
 def _correct(model: Any, settings: None, images: Array, labels: Array) -> Array:
     # Rebuilt here, because flax lets a module change only in the trace that it is from.
     model = inference(jax.tree.map(lambda leaf: leaf, model))
-    logits = model(images)
-    # The argmax of NaN is the first class that has one, which may be the label.
-    return (jnp.argmax(logits, axis=-1) == labels) & ~jnp.isnan(logits).any(axis=-1)
+    return decision(model(images)) == labels  # of NaN it is no class
 
 
 Table = Mapping[str, Mapping[int, Any]]

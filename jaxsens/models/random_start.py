@@ -137,14 +137,14 @@ def redraw(model: Model, key: Array, *, start: str, scale: float = 10.0) -> Mode
         raise ValueError(f"start is {start!r}: expected one of {', '.join(STARTS)}")
     if not 0 < scale < math.inf:
         raise ValueError(f"scale must be a positive number, got {scale}")
-    graph, params, rest = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+    graph, params, *rest = nnx.split(model, nnx.Param, ...)
     found, structure = jax.tree_util.tree_flatten_with_path(params)
     keys = jax.random.split(key, len(found))
     drawn = [
         _draw(_names(path), leaf, k, start, scale)
         for (path, leaf), k in zip(found, keys, strict=True)
     ]
-    return nnx.merge(graph, jax.tree_util.tree_unflatten(structure, drawn), rest)
+    return nnx.merge(graph, jax.tree_util.tree_unflatten(structure, drawn), *rest)
 
 
 def _names(path: Any) -> list[str]:

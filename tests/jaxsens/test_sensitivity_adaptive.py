@@ -13,6 +13,7 @@ from jaxsens import Bits, Flip, Gaussian, Scatter, SensitivityEstimate, sensitiv
 from jaxsens._adaptive import FOLDS, Allocation, Oracle, allocate
 from jaxsens._neyman import decreasing, design, falling
 from jaxsens._plan import rates
+from jaxsens._statistics import clustered_variance
 
 KEY = jax.random.key(0)
 phi = np.vectorize(lambda z: 0.5 * math.erfc(-z / math.sqrt(2)), otypes=[float])
@@ -245,3 +246,17 @@ def test_shared_tokens_are_refused_by_name_and_measured_uniformly_otherwise():
     with pytest.raises(ValueError, match="all examples share"):
         sensitivity(model, x, allocation="adaptive", **options)
     assert sensitivity(model, x, **options).weights is None
+
+
+def test_joined_strata_of_unequal_weights():
+    """The squares are weighted: spread as if all weights were equal was three times too large."""
+    rng = np.random.default_rng(0)
+    rates, counts = np.array([0.3, 0.02]), np.array([80, 20])  # the second joins the first
+    strata = np.repeat([0, 1], counts)
+    weights = np.repeat(0.5 / counts, counts)
+    draws = (rng.random((2000, 100)) < rates[strata]).astype(float)
+    told = [clustered_variance(values, weights, strata, 10**9) for values in draws]
+    # About the mean of both, the rates' own difference counts too: it errs upwards.
+    each = 0.5 * ((rates - rates.mean()) ** 2 + rates * (1 - rates)) / (2 * counts)
+    np.testing.assert_allclose(np.mean(told), each.sum(), rtol=0.03)
+    assert (draws @ weights).var() < np.mean(told) < 1.6 * (draws @ weights).var()

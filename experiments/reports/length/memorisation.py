@@ -7,9 +7,9 @@ import numpy as np
 from experiments.reports.length.lines import Lines, mean_and_error
 from experiments.run import report
 from experiments.run.curve import by_model
+from experiments.run.equal import at_accuracy, by_seed, common_accuracy
 from experiments.run.evidence import Evidence
 from experiments.run.record import RunRecord
-from experiments.vision.equal import at_accuracy, by_seed, common_accuracy
 
 LEARNED = 0.99  # training accuracy at which the labels count as learned
 BEYOND = True  # neither paper prints it
