@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from jaxsens.corruptions.streams import Streams
 
+SMALL = 40  # pixels of a side to which all zooms together are one matrix
+
 
 def smooth(x: np.ndarray, sd: float) -> np.ndarray:
     """A Gaussian over rows and columns, edges repeated, cut at 4 standard deviations."""
@@ -76,24 +78,40 @@ def along_line(x: np.ndarray, radius: int, sd: float, degrees: np.ndarray) -> np
     weights /= weights.sum()
     angle = np.deg2rad(degrees)[:, None]
     down, right = (np.ceil(steps * turn(angle) - 0.5).astype(int) for turn in (np.sin, np.cos))
-    _, height, width, _ = x.shape
-    images = np.arange(len(x))[:, None, None]
+    count, height, width, channels = x.shape
+    pixels, first = x.reshape(-1, channels), np.arange(count)[:, None] * height
     result = np.zeros_like(x)
     for i, weight in enumerate(weights):
         if weight < 1e-6:  # nothing in 8 bits
             break
         rows = np.clip(np.arange(height) + down[:, i, None], 0, height - 1)
         columns = np.clip(np.arange(width) + right[:, i, None], 0, width - 1)
-        result += weight * x[images, rows[:, :, None], columns[:, None, :]]
+        place = ((first + rows) * width)[:, :, None] + columns[:, None, :]
+        result += weight * np.take(pixels, place, axis=0)
     return result
 
 
 def zoom_blur(x: np.ndarray, factors: list[float], streams: Streams) -> np.ndarray:
     """The mean of the image and of its centre at each zoom factor (the factor 1 among them)."""
-    result = x.copy()
-    for factor in factors:
-        result += zoom(x, factor)
-    return result / (len(factors) + 1)
+    count, height, width, channels = x.shape
+    if height * width > SMALL**2:
+        mean = (x + sum(zoom(x, factor) for factor in factors)) / (len(factors) + 1)
+    else:
+        planes = np.moveaxis(x, 3, 1).reshape(count * channels, -1)
+        blurred = planes @ mean_zoom(height, width, tuple(factors)).T
+        mean = np.moveaxis(blurred.reshape(count, channels, height, width), 1, 3)
+    return mean + 1e-10  # cut off to bytes, a pixel among its like is itself
+
+
+@functools.lru_cache(1)
+def mean_zoom(height: int, width: int, factors: tuple[float, ...]) -> np.ndarray:
+    """The mean of the identity and the zooms as one matrix (H W, H W): sum_f R_f (x) C_f / F."""
+    down, across = (
+        np.stack([np.eye(side), *(zoom_matrix(side, factor) for factor in factors)])
+        for side in (height, width)
+    )
+    together = np.tensordot(down, across, axes=(0, 0)) / len(down)  # (H, H, W, W)
+    return together.transpose(0, 2, 1, 3).reshape(height * width, -1)
 
 
 def zoom(x: np.ndarray, factor: float) -> np.ndarray:

@@ -88,7 +88,7 @@ def elastic_transform(
     back = np.linalg.solve(known, np.broadcast_to(corners.astype(float), (len(x), 3, 2)))
     rows, columns = np.mgrid[:height, :width].astype(float)
     pixels = np.stack([columns, rows, np.ones_like(rows)], axis=-1)
-    source = np.einsum("hwk,bkp->bhwp", pixels, back)
+    source = (pixels.reshape(-1, 3) @ back).reshape(len(x), height, width, 2)
     x = sample(x, source[..., 1], source[..., 0], "mirror")
     if alpha == 0:
         return x
@@ -107,23 +107,28 @@ def sample(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, edge: str) -> n
 
     ``mirror`` does not repeat the outermost pixel, ``reflect`` does.
     """
-    images = np.arange(len(x))[:, None, None]
-    result = np.zeros(rows.shape + x.shape[-1:])
+    count, height, width, channels = x.shape
+    pixels = x.reshape(-1, channels)
+    first = np.arange(count)[:, None, None] * height
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
-    for down in (0, 1):
-        for right in (0, 1):
-            weight = np.abs(1 - down - (rows - top)) * np.abs(1 - right - (columns - left))
-            row = _inside(top + down, x.shape[1], edge)
-            column = _inside(left + right, x.shape[2], edge)
-            result += weight[..., None] * x[images, row, column]
+    below, beyond = rows - top, columns - left
+    result = np.zeros((*rows.shape, channels))
+    for row, vertical in ((top, 1 - below), (top + 1, below)):
+        start = (first + _inside(row, height, edge)) * width
+        for column, horizontal in ((left, 1 - beyond), (left + 1, beyond)):
+            corner = np.take(pixels, start + _inside(column, width, edge), axis=0)
+            corner *= (vertical * horizontal)[..., None]
+            result += corner
     return result
 
 
 def _inside(index: np.ndarray, size: int, edge: str) -> np.ndarray:
+    low, high = index.min(), index.max()
+    place = np.arange(low, high + 1)
     if size == 1:
-        return np.zeros_like(index)
-    if edge == "reflect":
-        index = index % (2 * size)
-        return np.where(index < size, index, 2 * size - 1 - index)
-    index = index % (2 * size - 2)
-    return np.where(index < size, index, 2 * size - 2 - index)
+        place[:] = 0
+    else:
+        turn = 2 * size - 1 if edge == "reflect" else 2 * size - 2
+        place %= 2 * size if edge == "reflect" else turn
+        place = np.where(place < size, place, turn - place)
+    return np.take(place, index - low)

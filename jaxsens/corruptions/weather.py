@@ -8,6 +8,7 @@ from jaxsens.corruptions.streams import Streams
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 WATER = np.array([175, 238, 238]) / 255
+FARTHEST = 20  # pixels to the rim of a drop
 MUD = np.array([63, 42, 20]) / 255
 
 
@@ -129,26 +130,36 @@ def spatter(x: np.ndarray, settings: tuple[float, ...], streams: Streams) -> np.
         )
         cover = np.where(cover < 0.8, 0, cover)[..., None]
         return x * (1 - cover) + coloured(MUD, channels) * cover
-    light = np.stack([_rims(drops) for drops in field])[..., None]
+    light = _rims(field)[..., None]
     most = light.max(axis=(1, 2, 3), keepdims=True)
     light = strength * light / np.where(most > 0, most, 1)
     return x + light * coloured(WATER, channels)
 
 
 def _rims(drops: np.ndarray) -> np.ndarray:
-    """How bright each pixel of one field of drops is, not yet scaled."""
+    """How bright each pixel of the fields of drops (B, H, W) is, not yet scaled."""
     inside = drops > 0
-    rim = inside & ~ndimage.binary_erosion(inside, border_value=1)
-    if not rim.any():
-        return np.zeros_like(drops)
-    distance = np.minimum(ndimage.distance_transform_edt(~rim), 20)
-    distance = np.floor(ndimage.uniform_filter(distance, 3, mode="mirror")).astype(int)
-    shares = np.cumsum(np.bincount(distance.ravel())) / distance.size
-    least = shares[distance.min()]
-    level = 255 * (shares[distance] - least) / max(1 - least, 1e-9)
+    cross = ndimage.generate_binary_structure(2, 1)[None]
+    rim = inside & ~ndimage.binary_erosion(inside, cross, border_value=1)
+    far = np.stack([ndimage.distance_transform_edt(~one) for one in rim])  # as it is without a rim
+    near = ndimage.uniform_filter(np.minimum(far, FARTHEST), (0, 3, 3), mode="mirror")
+    level = _equalised(np.floor(near).astype(int))
     slope = np.array([[-2.0, -1, 0], [-1, 1, 1], [0, 1, 2]])
-    lit = np.clip(ndimage.correlate(level, slope, mode="mirror"), 0, 255)
-    return drops * ndimage.uniform_filter(lit, 3, mode="mirror")
+    lit = np.clip(ndimage.correlate(level, slope[None], mode="mirror"), 0, 255)
+    drawn = drops * ndimage.uniform_filter(lit, (0, 3, 3), mode="mirror")
+    return np.where(rim.any(axis=(1, 2), keepdims=True), drawn, 0.0)
+
+
+def _equalised(distance: np.ndarray) -> np.ndarray:
+    """The share of each image's pixels that are no farther, from 0 at the least to 255."""
+    count, bins = len(distance), FARTHEST + 1
+    pixels = distance.reshape(count, -1)
+    which = pixels + bins * np.arange(count)[:, None]
+    counts = np.bincount(which.ravel(), minlength=count * bins).reshape(count, bins)
+    shares = counts.cumsum(axis=1) / pixels.shape[1]
+    least = np.take_along_axis(shares, pixels.min(axis=1, keepdims=True), axis=1)
+    scaled = 255 * (shares - least) / np.maximum(1 - least, 1e-9)
+    return np.take_along_axis(scaled, pixels, axis=1).reshape(distance.shape)
 
 
 def _power_of_two(least: int) -> int:

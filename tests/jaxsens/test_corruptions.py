@@ -130,7 +130,9 @@ def test_motion_follows_a_line_of_whole_pixels():
             np.testing.assert_allclose(blurred[r, c], wanted / sum(weights), atol=1e-5)
 
 
-def test_zoom_is_the_librarys_zoom_of_the_centre():
+@pytest.mark.parametrize("small", [0, blur.SMALL])
+def test_zoom_is_the_librarys_zoom_of_the_centre(small, monkeypatch):
+    monkeypatch.setattr(blur, "SMALL", small)
     assert [len(factors) for factors in CIFAR["zoom_blur"]] == [7, 12, 16, 21, 26]
     factors = [1.0, 1.07, 1.2]
     found = blur.zoom_blur(X, factors, streams())
@@ -144,6 +146,16 @@ def test_zoom_is_the_librarys_zoom_of_the_centre():
             cut = [(n - m) // 2 for n, m in zip(large.shape, image.shape, strict=True)]
             total += large[cut[0] :, cut[1] :][: image.shape[0], : image.shape[1]]
         np.testing.assert_allclose(blurred, total / 4, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_zoom_of_one_shade_is_that_shade(side):
+    shades = np.broadcast_to(
+        np.arange(256, dtype=np.uint8)[:, None, None, None], (256, side, side, 1)
+    )
+    for factors in CIFAR["zoom_blur"]:
+        found = blur.eight_bits(blur.zoom_blur(shades / 255.0, factors, streams()))
+        np.testing.assert_array_equal(found, shades)
 
 
 def test_snow_and_frost_are_layers_on_the_image():
