@@ -1,6 +1,7 @@
 """Table and figures of the language experiment, from run records alone."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,42 @@ def draw(record: RunRecord) -> None:
         fontsize=10,
     )
     report.save(figure, record.directory / "language.png")
+    if any("vocabulary" in lines[0] for lines in finals.values()):
+        draw_vocabularies(finals, record.directory / "vocabulary.png")
+
+
+def draw_vocabularies(finals: Mapping[str, Lines], path: Path) -> None:
+    """Sensitivity and accuracy of each architecture against what a token is."""
+    kinds: dict[str, list[Lines]] = {}
+    for _, lines in sorted(finals.items(), key=lambda item: item[1][0]["vocabulary"]):
+        kinds.setdefault(lines[0]["label"].split(",")[0], []).append(lines)
+    figure, panels = report.figure(10, 3.2, ncols=3)
+    for i, (label, group) in enumerate(kinds.items()):
+        sizes = [lines[0]["vocabulary"] for lines in group]
+        for panel, field in zip(panels, ("sensitivity", "sensitivity_whole"), strict=False):
+            values, errors = zip(*[number(lines, field) or (np.nan, 0) for lines in group],
+                                 strict=True)  # fmt: skip
+            error = 1.96 * np.array(errors)
+            panel.errorbar(sizes, values, error, fmt="o-", color=f"C{i}", label=label)
+        for split, style in (("train", "o-"), ("validation", "o:")):
+            shares = [_mean(lines, f"{split}_accuracy") for lines in group]
+            panels[2].plot(sizes, shares, style, color=f"C{i}")
+    for panel, said in zip(
+        panels, ("S, one token (95 %)", "S, whole sentence (95 %)", "accuracy, %"), strict=True
+    ):
+        panel.set(xscale="log", xlabel="sub-words", ylabel=said)
+        panel.set_xticks(sorted({lines[0]["vocabulary"] for lines in finals.values()}))
+        panel.get_xaxis().set_major_formatter("{x:.0f}")
+        panel.minorticks_off()
+    for panel in panels[:2]:
+        panel.set_ylim(0, None)
+    sizes = {lines[0]["vocabulary"]: lines[0]["tokens"] for lines in finals.values()}
+    told = ", ".join(f"{size}: {tokens:.0f}" for size, tokens in sorted(sizes.items()))
+    figure.suptitle(
+        f"tokens a pair by vocabulary: {told} (accuracy dotted: validation)", fontsize=9
+    )
+    panels[0].legend()
+    report.save(figure, path)
 
 
 def _curves(panels: Any, lines: Lines, batch_size: int, style: Mapping[str, Any]) -> None:

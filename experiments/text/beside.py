@@ -38,29 +38,50 @@ class Other:
 
 
 def read(paths: Sequence[Path], config: Any) -> list[Other]:
-    """Finished runs of the language experiment. Raises UserError for others, and for a network
-    that is trained here or named twice."""
+    """Finished runs of the language experiment.
+
+    With no network of its own a record may set vocabularies side by side; their networks are then
+    told apart by it, in name and label. Raises UserError for other runs, and for a network that is
+    trained here or named twice.
+    """
     others: list[Other] = []
     names = set(config.arch)
-    for path in paths:
-        record = RunRecord(path)
-        theirs = record.read("config.json")
+    configs = [RunRecord(path).read("config.json") for path in paths]
+    several = "none" in config.arch and len({x.get("vocabulary") for x in configs}) > 1
+    for path, theirs in zip(paths, configs, strict=True):
         if theirs.get("experiment") != "language":
             raise UserError(f"--beside {path} is no run of the language experiment")
         for name in SAME:
+            if several and name == "vocabulary":
+                continue
             mine = getattr(config, name)
             mine = list(mine) if isinstance(mine, tuple) else mine
             if theirs.get(name) != mine:
                 raise UserError(
                     f"--beside {path} was made with {name} = {theirs.get(name)}; here it is {mine}"
                 )
-        final = record.read("result.json")["final"]
+        record = RunRecord(path)
+        result, lines = record.read("result.json"), record.read_metrics()
+        final = result["final"]
+        if several:
+            lines, final = (
+                [_told_apart(line, result["data"]) for line in some] for some in (lines, final)
+            )
         own = {line["model"] for line in final}
         if own & names:
             raise UserError(f"--beside {path} has {', '.join(sorted(own & names))} too")
         names |= own
-        others.append(Other(path, record.read_metrics(), final))
+        others.append(Other(path, lines, final))
     return others
+
+
+def _told_apart(line: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """A line of a run whose tokens are not those of the others."""
+    size = data["vocabulary"]
+    own = {"model": f"{line['model']} {size}", "vocabulary": size, "tokens": data["tokens a pair"]}
+    if "label" in line:
+        own["label"] = f"{line['label']}, {size} sub-words"
+    return {**line, **own}
 
 
 def take_in(record: RunRecord, others: Sequence[Other]) -> None:

@@ -1,6 +1,7 @@
 """The language experiment: runs side by side, and closed forms for its measures."""
 
 import functools
+import itertools
 import json
 import math
 
@@ -14,6 +15,7 @@ from witnesses.small_weights import safetensors
 
 import jaxsens
 from experiments import language
+from experiments.reports import language as language_report
 from experiments.reports.language import gap_share
 from experiments.run.cli import UserError
 from experiments.text import beside, interventions
@@ -243,6 +245,42 @@ def test_runs_side_by_side_are_paired_text_by_text(runs):
     config.tokens, config.arch = 1, ("lstm",)
     with pytest.raises(UserError, match="has lstm too"):
         beside.read(runs, config)
+
+
+def test_vocabularies_side_by_side_are_told_apart(runs):
+    for folder, vocabulary in zip(runs, (300, 1000), strict=True):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "vocabulary": vocabulary}))
+        result = json.loads((folder / "result.json").read_text())
+        result["final"][0]["label"] = folder.name
+        result["data"] = {"vocabulary": vocabulary, "tokens a pair": 9.0}
+        (folder / "result.json").write_text(json.dumps(result))
+    config = type("C", (), {"arch": ("none",), **{key: 1 for key in beside.SAME}})
+    others = beside.read(runs, config)
+    assert [other.final[0]["model"] for other in others] == ["lstm 300", "roberta 1000"]
+    assert others[0].final[0]["label"] == "lstm, 300 sub-words"
+    assert others[1].lines[0]["model"] == "roberta 1000"
+    config.arch = ("gpt2",)
+    with pytest.raises(UserError, match="was made with vocabulary = 300; here it is 1"):
+        beside.read(runs, config)
+
+
+def test_the_figure_of_vocabularies_has_a_line_for_each_network(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(language_report.report, "save", lambda figure, path: drawn.append(figure))
+    finals = {}
+    for kind, size in itertools.product(("lstm", "roberta"), (4000, 300)):
+        line = {"label": f"{kind}, {size} sub-words", "vocabulary": size, "tokens": 9.0}
+        line |= {"sensitivity": 1 / size, "sensitivity_stderr": 0.001}
+        line |= {"train_accuracy": 0.9, "validation_accuracy": 0.6}
+        finals[f"{kind} {size}"] = [line]
+    language_report.draw_vocabularies(finals, tmp_path / "vocabulary.png")
+    (figure,) = drawn
+    lines = [bars.lines[0] for bars in figure.axes[0].containers]
+    assert [list(line.get_xdata()) for line in lines] == [[300, 4000]] * 2
+    assert [list(line.get_ydata()) for line in lines] == [[1 / 300, 1 / 4000]] * 2
+    whole = np.asarray(figure.axes[1].containers[0].lines[0].get_ydata(), float)
+    assert np.isnan(whole).all()  # not measured
 
 
 def test_the_share_of_a_gap_that_renormalising_takes_away():
