@@ -1,5 +1,6 @@
 """Settings shared by every test: two devices, rank promotion an error, hypothesis in no haste."""
 
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -10,10 +11,19 @@ import tempfile
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Before jax starts its backend: two devices, as fake as they come, in every run; and programs, of
-# which most run once, that compile several times as fast. To compile them as users do:
-# XLA_FLAGS=--xla_backend_optimization_level=3.
+# which most run once, that compile several times as fast. What users compile by default:
+# XLA_FLAGS="--xla_backend_optimization_level=3 --xla_llvm_disable_expensive_passes=false
+# --xla_cpu_use_fusion_emitters=true" (the last for jax 0.10 alone; later ones have no such flag).
+FLAGS = [
+    "--xla_force_host_platform_device_count=2",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 given = os.environ.get("XLA_FLAGS", "")
-for flag in ("--xla_force_host_platform_device_count=2", "--xla_backend_optimization_level=1"):
+for flag in FLAGS:
     if flag.split("=")[0] not in given:
         given += f" {flag}"
 os.environ["XLA_FLAGS"] = given.strip()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from witnesses import exact_training
+from witnesses.devices import flags
 
 from experiments.run import record
 from experiments.run.record import RunRecord
@@ -78,7 +79,7 @@ def in_two_processes(code, out, devices=1):
     settings = {
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": flags(devices),
     }
     processes = [
         subprocess.Popen(

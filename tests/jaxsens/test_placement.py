@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from witnesses.devices import flags
 
 from jaxsens import Flip, Patches, placement, sensitivity
 
@@ -80,7 +81,7 @@ def test_the_devices_that_arrays_lie_on():
 
 
 EIGHT = """
-import sys; sys.path[:0] = [{root!r}, {tests!r}]
+import sys; sys.path[:0] = [{root!r}, {root!r} + "/tests", {tests!r}]
 import jax, numpy as np
 from test_placement import measure
 assert len(jax.devices()) == 8
@@ -92,7 +93,7 @@ print("same")
 """
 
 PROCESS = """
-import sys; sys.path[:0] = [{root!r}, {tests!r}]
+import sys; sys.path[:0] = [{root!r}, {root!r} + "/tests", {tests!r}]
 import jax
 jax.distributed.initialize("localhost:{port}", 2, int(sys.argv[1]))
 from test_placement import measure
@@ -104,8 +105,7 @@ np.save(sys.argv[2], measure(mesh=mesh))
 
 
 def environment(devices):
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    return {**os.environ, "XLA_FLAGS": flags(devices), "JAX_PLATFORMS": "cpu"}
 
 
 def test_eight_devices():

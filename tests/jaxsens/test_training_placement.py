@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from witnesses import exact_training, small_training
+from witnesses.devices import flags
 from witnesses.small_training import keys, last
 
 from jaxsens import placement
@@ -139,9 +140,8 @@ print("same")
 def test_eight_devices():
     here = Path(__file__).parent
     code = EIGHT.format(root=str(ROOT), tests=str(here.parent), here=str(here))
-    flags = "--xla_force_host_platform_device_count=8"
+    settings = {**os.environ, "XLA_FLAGS": flags(8)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "XLA_FLAGS": flags}, capture_output=True,
-        text=True, timeout=200,
-    )  # fmt: skip
+        [sys.executable, "-c", code], env=settings, capture_output=True, text=True, timeout=200
+    )
     assert done.stdout.strip() == "same", done.stderr[-2000:]
