@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from experiments import language
 from experiments.reports import language as language_report
 from experiments.reports.language import gap_share
 from experiments.run.cli import UserError
+from experiments.run.record import RunRecord
 from experiments.text import beside, interventions
 from experiments.text.estimate import measure
 from experiments.text.measures import embed, embed_with_size, logits, renormalised
@@ -281,6 +283,23 @@ def test_the_figure_of_vocabularies_has_a_line_for_each_network(tmp_path, monkey
     assert [list(line.get_ydata()) for line in lines] == [[1 / 300, 1 / 4000]] * 2
     whole = np.asarray(figure.axes[1].containers[0].lines[0].get_ydata(), float)
     assert np.isnan(whole).all()  # not measured
+
+
+def test_roberta_stands_in_the_report_as_in_the_text_and_as_in_the_code():
+    record = RunRecord(
+        Path(language_report.__file__).parents[2] / "figures" / "records" / "language_mrpc_small"
+    )
+    finals = record.read("result.json")["final"]
+    rows = language_report.evidence(record)
+    for label, kinds in (("LSTM", 1), ("RoBERTa", 2), ("RoBERTa-ReLU", 2)):
+        own = [line for line in finals if line["label"] == label]
+        found = [row for row in rows if row.claim.model == label and row.claim.place == "Section 6"]
+        numbers = {row.measured: row.value for row in found if isinstance(row.value, float)}
+        wanted = [
+            np.mean([line[name] for line in own])
+            for name in ("sensitivity", "sensitivity_block")[:kinds]
+        ]
+        assert list(numbers.values()) == pytest.approx(wanted)
 
 
 def test_the_share_of_a_gap_that_renormalising_takes_away():
