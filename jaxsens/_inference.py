@@ -1,6 +1,8 @@
 """A model as it predicts: every module in inference mode, wherever in the callable it sits."""
 
+import collections
 import contextlib
+import copy
 import dataclasses
 import functools
 import sys
@@ -20,6 +22,7 @@ LIBRARIES = (
     *("jax", "jaxlib", "flax", "equinox", "jaxsens", "optax", "orbax", "chex", "numpy", "scipy"),
     *("jaxtyping", "builtins", "functools", "torch", "tensorflow"),
 )
+DICTS = (dict, collections.OrderedDict, collections.defaultdict)
 REBUILT = "__jaxsens_rebuilt__"
 
 
@@ -115,13 +118,24 @@ class _Rebuild:
         if _is_jitted(value):  # the estimator compiles it anyway
             function = self(value.__wrapped__)
             return value if function is value.__wrapped__ else function
+        if type(value) in DICTS:
+            return self._dict(value)
         if not jax.tree_util.all_leaves([value]):
             return self._leaves(value)
         return self._object(value)
 
     def _is_leaf(self, node: Any) -> bool:
-        kinds: tuple[type, ...] = (nnx.Pytree, nnx.GraphDef, functools.partial)
+        kinds: tuple[type, ...] = (nnx.Pytree, nnx.GraphDef, functools.partial, *DICTS)
         return isinstance(node, (*kinds, self.equinox.Module) if self.equinox else kinds)
+
+    def _dict(self, old: Any) -> Any:
+        """Item by item: JAX sorts the keys, and not all keys have an order."""
+        items = {k: v if isinstance(v, jax.Array) else self(v) for k, v in old.items()}
+        if all(items[key] is value for key, value in old.items()):
+            return old
+        new = copy.copy(old)
+        new.update(items)
+        return new
 
     def _leaves(self, tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
         leaves, treedef = jax.tree_util.tree_flatten(tree, is_leaf or self._is_leaf)
@@ -167,23 +181,25 @@ class _Rebuild:
         cells = function.__closure__ or ()
         copies = tuple(types.CellType() for _ in cells)
         names = function.__globals__ if not new_globals else {**function.__globals__, **new_globals}
-        copy = types.FunctionType(function.__code__, names, function.__name__, None, copies or None)
-        self.done[id(function)] = function, copy  # what the function itself means by its name
-        copy.__defaults__ = self(function.__defaults__)
-        copy.__kwdefaults__ = self(function.__kwdefaults__)
-        changed = bool(new_globals) or copy.__defaults__ is not function.__defaults__
-        changed |= copy.__kwdefaults__ is not function.__kwdefaults__
-        for old, new in zip(cells, copies, strict=True):
+        built = types.FunctionType(
+            function.__code__, names, function.__name__, None, copies or None
+        )
+        self.done[id(function)] = function, built  # what the function itself means by its name
+        built.__defaults__ = self(function.__defaults__)
+        built.__kwdefaults__ = self(function.__kwdefaults__)
+        changed = bool(new_globals) or built.__defaults__ is not function.__defaults__
+        changed |= built.__kwdefaults__ is not function.__kwdefaults__
+        for old, cell in zip(cells, copies, strict=True):
             try:
                 content = old.cell_contents
             except ValueError:  # not yet assigned
                 continue
-            new.cell_contents = self(content)
-            changed |= new.cell_contents is not content and new.cell_contents is not copy
+            cell.cell_contents = self(content)
+            changed |= cell.cell_contents is not content and cell.cell_contents is not built
         if not changed:
             return function
-        setattr(copy, REBUILT, True)
-        return copy
+        setattr(built, REBUILT, True)
+        return built
 
     def _object(self, value: Any) -> Any:
         attributes: Any = getattr(value, "__dict__", None)
@@ -194,9 +210,9 @@ class _Rebuild:
         changes = {n: new for n, old in attributes.items() if (new := self(old)) is not old}
         if not changes:
             return value
-        copy = object.__new__(type(value))
-        copy.__dict__.update(attributes, **changes)
-        return copy
+        built = object.__new__(type(value))
+        built.__dict__.update(attributes, **changes)
+        return built
 
 
 def _is_jitted(value: Any) -> bool:

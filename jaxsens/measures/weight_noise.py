@@ -141,7 +141,7 @@ def _slopes(values: Float[np.ndarray, "... N"]) -> Float[np.ndarray, "..."]:
     for i in range(values.shape[-1].bit_length() - 1):
         pairs = values.reshape(*values.shape[:-1], -1, 2, 2**i)
         found.append(np.square(pairs[..., 0, :] - pairs[..., 1, :]).mean(axis=(-1, -2)))
-    return np.mean(found, axis=0)
+    return np.asarray(np.mean(found, axis=0))
 
 
 def _output(model: Any, inputs: Array, labels: Array) -> Array:

@@ -1,5 +1,6 @@
 """Modules are put into inference mode wherever they sit, and the caller's stay as they were."""
 
+import collections
 import functools
 
 import equinox as eqx
@@ -226,3 +227,29 @@ def test_a_recursive_function_with_a_module():
         return net(x) if depth == 0 else model(x, depth - 1)
 
     np.testing.assert_array_equal(inference(model)(X), X)
+
+
+@pytest.mark.parametrize("kind", [dict, collections.OrderedDict, "default"])
+def test_dictionaries_whose_keys_have_no_order(kind):
+    """In a global as in a list: found in their order, of their kind, and their modules predict."""
+    kind = functools.partial(collections.defaultdict, list) if kind == "default" else kind
+    held = kind({"z": nnx.Dropout(0.5, rngs=nnx.Rngs(0)), 0: [1], None: jnp.ones(2)})
+    held["itself"] = held
+    same = kind({"z": 1, 0: held[0], None: held[None]})
+
+    def model(x):
+        return held["z"](x) + len(same)
+
+    with pytest.raises(AssertionError):
+        np.testing.assert_array_equal(model(X), X + 3)
+    np.testing.assert_array_equal(inference(model)(X), X + 3)
+    (found,) = inference([held])
+    assert type(found) is type(held)
+    assert list(found) == list(held)
+    assert found["z"].deterministic
+    assert not held["z"].deterministic
+    assert found[None] is held[None]
+    assert found[0] is held[0]
+    assert inference(same) is same
+    if isinstance(found, collections.defaultdict):
+        assert found.default_factory is list

@@ -17,16 +17,25 @@ from beartype import beartype
 
 ROOT = Path(__file__).parents[2] / "jaxsens"
 # What is checked beside the modules with an underscore. Models and `jaxsens.boolean` say in a line
-# of their own what they must be given, and tests of that line give them something else.
-PACKAGES = ("losses", "models.layers", "noise", "placement", "tokens", "training")
+# of their own what they must be given, and tests of that line give them something else; what opens
+# files has no arrays, and tests of how long it takes.
+PACKAGES = (
+    "augment", "curvature", "losses", "measures", "models.layers", "noise", "placement",
+    "regularised", "sharpness", "tokens", "training", "weights",
+)  # fmt: skip
 
 
 def check_annotations():
     """From now on, in modules that are not imported yet."""
-    private = [found.name for found in pkgutil.iter_modules([str(ROOT)]) if found.name[0] == "_"]
+    private = [name for name in _modules(ROOT) if name[0] == "_"]
+    data = [f"data.{name}" for name in _modules(ROOT / "data") if name != "files"]
     jaxtyping.install_import_hook(
-        [f"jaxsens.{name}" for name in (*private, *PACKAGES)], "witnesses.shapes.checked"
+        [f"jaxsens.{name}" for name in (*private, *data, *PACKAGES)], "witnesses.shapes.checked"
     )
+
+
+def _modules(folder):
+    return [found.name for found in pkgutil.iter_modules([str(folder)])]
 
 
 def checked(function):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 
 from jaxsens.corruptions import NAMES
 from jaxsens.data.dataset import DataError, reason
@@ -36,7 +36,7 @@ class Block(NamedTuple):
     name: str
     severity: int
     images: UInt8[np.ndarray, "N 32 32 3"]
-    labels: Int[np.ndarray, " N"]
+    labels: Integer[np.ndarray, " N"]
 
 
 def read(
@@ -44,7 +44,7 @@ def read(
     *,
     names: Sequence[str] | None = None,
     severities: Sequence[int] = SEVERITIES,
-    labels: Int[np.ndarray, " N"] | None = None,
+    labels: Integer[np.ndarray, " N"] | None = None,
     clean: UInt8[np.ndarray, "N 32 32 3"] | None = None,
     classes: int = 10,
     block: int = BLOCK,
@@ -106,7 +106,7 @@ class Expected(NamedTuple):
     """What the blocks must be."""
 
     severities: tuple[int, ...]
-    labels: Int[np.ndarray, " N"] | None
+    labels: Integer[np.ndarray, " N"] | None
     clean: UInt8[np.ndarray, "N 32 32 3"] | None
     classes: int
     block: int
