@@ -37,6 +37,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+import pytest  # noqa: E402
 import witnesses.shapes  # noqa: E402
 
 witnesses.shapes.check_annotations()  # before jaxsens is imported
@@ -45,6 +46,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The first example of a property compiles; a deadline would time the compiler.
 hypothesis.settings.register_profile("jaxsens", deadline=None, max_examples=25, derandomize=True)
 hypothesis.settings.load_profile("jaxsens")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs():
+    """What a file has compiled goes with it: a process may map 65,530 pieces of memory, and the
+    programs of all tests are more."""
+    yield
+    jax.clear_caches()
 
 
 def pytest_unconfigure():
