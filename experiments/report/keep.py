@@ -33,7 +33,7 @@ RECORDS = ROOT / "figures" / "records"
 FIGURES = ROOT / "figures"
 LINES = 400
 LONG = 64
-LARGEST = 90_000  # bytes of a record
+LARGEST = 150_000  # bytes of a record
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,60}")
 PATH = re.compile(r"""(?:^|(?<=[\s='"(,]))(?:~|\.{0,2})/(?:[^\s'",)]*/)*([^\s'",)/]+)/*""")
 

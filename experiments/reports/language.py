@@ -14,6 +14,7 @@ from experiments.run.curve import by_model
 from experiments.run.equal import at_accuracy, common_accuracy
 from experiments.run.record import RunRecord
 
+BEYOND = True  # vocabularies and interventions, which the paper does not have
 Lines = report.Lines
 WAYS = {
     "sensitivity": "one token",

@@ -125,7 +125,7 @@ def test_a_record_with_many_fields_is_thinned_until_it_is_small():
     assert sum(map(len, files.values())) <= keep.LARGEST
     assert kept == len(files["metrics.jsonl"].splitlines()) > 30
     endless = [{"model": "vit", "seed": 0, "epoch": 0, "text": "a" * keep.LARGEST}]
-    with pytest.raises(keep.UserError, match="more than 90000"):
+    with pytest.raises(keep.UserError, match="more than 150000"):
         keep.small(CONFIG, {}, endless)
 
 
