@@ -127,7 +127,7 @@ def test_weight_of_the_parity_itself_is_one():
         (lambda: progress.restricted_loss(np.zeros((9, 3)), (2,)), r"lie in 1\.\.1"),
         (lambda: progress.restricted_loss(np.zeros((9, 3)), ()), "at least one"),
         (lambda: progress.key_frequencies(np.zeros((9, 3))), "do not depend"),
-        (lambda: progress.gini([]), "not all 0"),
+        (lambda: progress.gini(np.zeros(0)), "not all 0"),
         (lambda: progress.fourier_weight(np.ones(1), np.ones(1)), "N >= 2"),
     ],
 )
