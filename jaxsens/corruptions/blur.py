@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from jaxsens.corruptions.streams import Streams
 
-SMALL = 40  # pixels of a side to which all zooms together are one matrix
+ONE_MATRIX = 40  # pixels of a side to which all zooms together are one matrix
 
 
 def smooth(x: np.ndarray, sd: float) -> np.ndarray:
@@ -94,7 +94,7 @@ def along_line(x: np.ndarray, radius: int, sd: float, degrees: np.ndarray) -> np
 def zoom_blur(x: np.ndarray, factors: list[float], streams: Streams) -> np.ndarray:
     """The mean of the image and of its centre at each zoom factor (the factor 1 among them)."""
     count, height, width, channels = x.shape
-    if height * width > SMALL**2:
+    if height * width > ONE_MATRIX**2:
         mean = (x + sum(zoom(x, factor) for factor in factors)) / (len(factors) + 1)
     else:
         planes = np.moveaxis(x, 3, 1).reshape(count * channels, -1)

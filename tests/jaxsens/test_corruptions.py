@@ -130,9 +130,9 @@ def test_motion_follows_a_line_of_whole_pixels():
             np.testing.assert_allclose(blurred[r, c], wanted / sum(weights), atol=1e-5)
 
 
-@pytest.mark.parametrize("small", [0, blur.SMALL])
+@pytest.mark.parametrize("small", [0, blur.ONE_MATRIX])
 def test_zoom_is_the_librarys_zoom_of_the_centre(small, monkeypatch):
-    monkeypatch.setattr(blur, "SMALL", small)
+    monkeypatch.setattr(blur, "ONE_MATRIX", small)
     assert [len(factors) for factors in CIFAR["zoom_blur"]] == [7, 12, 16, 21, 26]
     factors = [1.0, 1.07, 1.2]
     found = blur.zoom_blur(X, factors, streams())
