@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
-from jaxsens.models.layers import Rngs, check_images, check_sizes, conv, linear
+from jaxsens.models.layers import Rngs, check_images, check_sizes, conv, linear, max_pool
 
 
 class CNN(nnx.Module):
@@ -48,5 +48,5 @@ class CNN(nnx.Module):
         check_images(images, self.image_size, self.channels)
         x = jax.nn.leaky_relu(self.conv1(images.astype(self.dtype)))
         x = jax.nn.leaky_relu(self.conv2(x))
-        x = nnx.max_pool(x, (2, 2), (2, 2)).reshape(x.shape[0], -1)
+        x = max_pool(x, 2, 2).reshape(x.shape[0], -1)
         return self.head(jax.nn.leaky_relu(self.hidden(x))).astype(jnp.float32)

@@ -16,6 +16,7 @@ from jaxsens.models.layers import (
     conv,
     he_normal,
     linear,
+    max_pool,
 )
 
 
@@ -126,7 +127,7 @@ class DenseNet(nnx.Module):
     ) -> Float[Array, "n k"]:
         check_images(images, self.image_size, self.channels)
         x = jax.nn.relu(self.stem_norm(self.stem(images.astype(self.dtype))))
-        x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        x = max_pool(x, 3, 2, padding=1)
         for layer in self.layers:
             x = layer(x)
         x = jax.nn.relu(self.norm(x))

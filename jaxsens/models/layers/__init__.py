@@ -35,6 +35,7 @@ from jaxsens.models.layers.norm import BatchNorm as BatchNorm
 from jaxsens.models.layers.norm import layer_norm as layer_norm
 from jaxsens.models.layers.patches import check_images as check_images
 from jaxsens.models.layers.patches import to_patches as to_patches
+from jaxsens.models.layers.pool import max_pool as max_pool
 from jaxsens.models.layers.text import check_text as check_text
 from jaxsens.models.layers.text import last_token as last_token
 from jaxsens.models.layers.text import look_up as look_up
