@@ -58,8 +58,11 @@ class Training(Common, Settings):
     """Options of every vision experiment; each adds which architectures, and its noise."""
 
     optimizer: tuple[Literal["sgd", "adam"], ...] = ("sgd",)
-    """sgd, adam, or both to compare them. SGD has no momentum; Adam halves its rate every 8
-    epochs."""
+    """sgd, adam, or both to compare them. SGD has no momentum; Adam halves its rate (see
+    --halve-every)."""
+    halve_every: Annotated[int, Count()] = 8
+    """Epochs after which Adam halves its rate. The paper's 8 are epochs of all images: of a few
+    images, 8 epochs are few steps."""
     learning_rate: Annotated[float | None, POSITIVE] = None
     """Step size; None for the paper's (SGD: one for each network; Adam: 0.002)."""
     epochs: Annotated[int, Count()] = 100

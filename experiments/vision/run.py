@@ -183,7 +183,12 @@ def trainer_of(config: Training, images: Images, variant: Variant) -> tuple[Trai
     rate = task.architectures[variant.arch].learning_rate * intervention.rate
     trainer = Trainer(
         [build(config, images, variant, seed) for seed in config.all_seeds()],
-        optimizer(variant.optimizer, config.learning_rate, rate, steps=data.steps_per_epoch),
+        optimizer(
+            variant.optimizer,
+            config.learning_rate,
+            rate,
+            halved_after=config.halve_every * data.steps_per_epoch,
+        ),
         batch_size=config.batch_size,
         loss=intervention.loss(config, task, variant.level),
         metrics=METRICS,
@@ -235,10 +240,10 @@ def scattered(images: Images, level: float) -> tuple[jaxsens.Scatter, jaxsens.Ga
 
 
 def optimizer(
-    name: str, learning_rate: float | None, paper: float, *, steps: int
+    name: str, learning_rate: float | None, paper: float, *, halved_after: int
 ) -> optax.GradientTransformation:
-    """SGD at a constant rate, or Adam from 0.002, halved every 8 epochs of ``steps`` steps."""
+    """SGD at a constant rate, or Adam from 0.002, halved whenever so many steps are done."""
     if name == "sgd":
         return optax.inject_hyperparams(optax.sgd)(learning_rate=learning_rate or paper)
-    schedule = optax.exponential_decay(learning_rate or 0.002, 8 * steps, 0.5, staircase=True)
+    schedule = optax.exponential_decay(learning_rate or 0.002, halved_after, 0.5, staircase=True)
     return optax.inject_hyperparams(optax.adam)(learning_rate=schedule)

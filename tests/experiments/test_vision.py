@@ -50,7 +50,7 @@ def test_the_final_measurement_is_the_library_s(mlps, grey):
         )
         for seed in (0, 1)
     ]
-    trainer = vision.Trainer(pair, vision.optimizer("sgd", None, 0.1, steps=2), batch_size=20)
+    trainer = vision.Trainer(pair, vision.optimizer("sgd", None, 0.1, halved_after=16), batch_size=20)
     state = checkpoints.restore(mlps / "checkpoints" / "mlp", trainer.initial, step=4)
     split = load("fashion-mnist", str(grey)).train
     for option in (40, 4):
@@ -156,7 +156,7 @@ def test_every_network_of_every_table_can_be_built(task):
 
 def test_adam_halves_its_rate_every_eight_epochs():
     steps, params = 3, jnp.zeros(1)
-    adam = vision.optimizer("adam", None, 0.1, steps=steps)
+    adam = vision.optimizer("adam", None, 0.1, halved_after=8 * steps)
     state, rates = adam.init(params), []
     for _ in range(20 * steps):
         _, state = adam.update(jnp.ones(1), state, params)
