@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.paper import WHOLE, Claim, claim
 from experiments.run import report
-from experiments.run.curve import by_model
+from experiments.run.curve import Lines, by_model
 from experiments.run.equal import at_accuracy, common_accuracy
 from experiments.run.evidence import ORDER_FACTOR, Evidence, below
 from experiments.run.record import RunRecord
@@ -18,12 +18,14 @@ PAPER = {
 }
 Number = tuple[float, float]  # and its standard error
 Finals = Mapping[str, Sequence[Mapping[str, Any]]]
+ADAM = " Adam"  # at the end of the name of a network that was trained by it
 PATCHES, PIXELS = "patches", "random pixels, as the published code"
 
 
 def evidence(record: RunRecord) -> list[Evidence]:
     """A number for every network as the paper has it, and how the networks compare."""
-    result, experiment = record.read("result.json"), record.read("config.json")["experiment"]
+    config, result = record.read("config.json"), record.read("result.json")
+    experiment = config["experiment"]
     place, data, images, variance = PAPER[experiment]
     differs = differences(result, data, images)
     # Names of more than one word are networks with other widths, optimizers or interventions.
@@ -55,6 +57,8 @@ def evidence(record: RunRecord) -> list[Evidence]:
     }
     if any(is_transformer(name) for name in kept) and not all(map(is_transformer, kept)):
         found += compared(result, kept, labels, variance, differs)
+    if experiment == "cifar":
+        found += _adam(config, result, record.read_metrics(), variance, differs)
     return found
 
 
@@ -109,20 +113,59 @@ def _lowest(
     labels: Mapping[str, str],
     variance: float,
     differs: str,
+    *,
+    fields: tuple[str, str] = ("sweep", "sensitivity"),
+    tokens: str = "",
 ) -> list[Evidence]:
-    """Whether the transformer ends below every other network; beside it, at equal accuracy."""
-    finals = {n: final_number(v, "sweep", variance) for n, v in by_model(result["final"]).items()}
+    """Whether the transformers end below every other network; beside it, at equal accuracy."""
+    last, field = fields
+    finals = {n: final_number(v, last, variance) for n, v in by_model(result["final"]).items()}
     ends = {name: finals[name] for name in curves if finals.get(name) is not None}
     level = common_accuracy(curves)
-    equal = {name: pooled(at_accuracy(curves[name], level)) for name in curves}
+    equal = {name: pooled(at_accuracy(curves[name], level, field)) for name in curves}
     found = []
-    for how, numbers in (("at the end", ends), (f"at {100 * level:.1f} % training", equal)):
+    at_level = f"at {100 * level:.1f} % training accuracy"
+    for how, numbers in ((f"{tokens}at the end", ends), (tokens + at_level, equal)):
         mine = [n for name, n in numbers.items() if is_transformer(name)]
         others = [n for name, n in numbers.items() if not is_transformer(name)]
         if mine and others:
             text = ", ".join(says(n, labels[name]) for name, n in numbers.items())
             told = below(max(mine), min(others))
             found.append(Evidence(printed, text, holds=told, differs=differs, measured=how))
+    return found
+
+
+def _adam(
+    config: Mapping[str, Any],
+    result: Mapping[str, Any],
+    metrics: Lines,
+    variance: float,
+    differs: str,
+) -> list[Evidence]:
+    """Whether the transformers are below the others when all are trained by Adam."""
+    lines, final = (
+        [
+            {**line, "model": line["model"].removesuffix(ADAM)}
+            for line in lines
+            if line["model"].endswith(ADAM) and " " not in line["model"].removesuffix(ADAM)
+        ]
+        for lines in (metrics, result["final"])
+    )
+    curves = by_model(lines)
+    if not final or not any(map(is_transformer, curves)) or all(map(is_transformer, curves)):
+        return []
+    labels = {line["model"]: line["label"].removesuffix(f",{ADAM}") for line in final}
+    rate, every = config["learning_rate"] or 0.002, config["halve_every"]
+    known = ({"final": final}, curves, labels, variance)
+    printed = claim("Fig. 14", "all", "order by sensitivity with Adam")
+    found = []
+    for fields, how in (
+        (("sweep", "sensitivity"), PATCHES),
+        (("scatter", "sensitivity_scatter"), PIXELS),
+    ):
+        if all(field in rows[0] for field, rows in zip(fields, (final, lines), strict=True)):
+            told = f"{differs}, rate {rate:g}, halved every {every} epochs"
+            found += _lowest(printed, *known, told, fields=fields, tokens=f"{how}, ")
     return found
 
 

@@ -33,10 +33,14 @@ def point(value, sigma2=1.0, stderr=0.001):
     return {"sigma2": sigma2, "sensitivity": value, "sensitivity_stderr": stderr}
 
 
-def images(directory, values, *, seeds=2, train=50_000, experiment="cifar", data="cifar10"):
+def images(
+    directory, values, *, seeds=2, train=50_000, experiment="cifar", data="cifar10", **config
+):
     """Networks that reach 100 % training accuracy at epoch 2 with these sensitivities."""
     final, lines = [], []
     for name, value in values.items():
+        plain = name.removesuffix(" Adam")
+        label = LABELS[plain] + (", Adam" if name != plain else "")
         for seed in range(seeds):
             base = {"model": name, "seed": seed}
             for epoch, accuracy in ((0, 0.1), (1, 0.6), (2, 1.0)):
@@ -44,11 +48,11 @@ def images(directory, values, *, seeds=2, train=50_000, experiment="cifar", data
                 errors = {f"{f}_stderr": 0.001 for f in both}
                 lines.append({**base, "epoch": epoch, "train_accuracy": accuracy, **both, **errors})
             final.append(
-                {**lines[-1], "label": LABELS[name], "sweep": [point(value), point(9, 25.0)],
+                {**lines[-1], "label": label, "sweep": [point(value), point(9, 25.0)],
                  "scatter": [point(0.4 * value)], "whole": point(value, 0.025)}
             )  # fmt: skip
     about = {"name": data, "train": train}
-    return write(directory, experiment, {"final": final, "data": about}, lines)
+    return write(directory, experiment, {"final": final, "data": about}, lines, **config)
 
 
 def test_vision(tmp_path):
@@ -78,6 +82,25 @@ def test_an_order_of_magnitude(tmp_path, vit, by_epoch, equal):
     assert found[("Fig. 4, 16", "ViTs", "sensitivity by epoch", "at the end")] == by_epoch
     place = ("Fig. 4", "ViTs", "sensitivity at equal training accuracy", "patches")
     assert found[place] == equal
+
+
+@pytest.mark.parametrize(
+    ("vit", "verdict"), [(0.04, AGREES), (0.0805, UNDECIDED), (0.2, DISAGREES)]
+)
+def test_networks_that_adam_trained_are_judged_apart(tmp_path, vit, verdict):
+    """Beside those of SGD, whose claims they are no part of."""
+    values = {"vit Adam": vit, "convmixer Adam": 0.08, "vit": 0.001, "convmixer": 0.08}
+    place = images(tmp_path / "a", values, learning_rate=5e-4, halve_every=100)
+    found = told(place)
+    order = ("Fig. 14", "all", "order by sensitivity with Adam")
+    pixels = "random pixels, as the published code"
+    for how in ("patches, at the end", "patches, at 100.0 % training accuracy",
+                f"{pixels}, at the end", f"{pixels}, at 100.0 % training accuracy"):  # fmt: skip
+        assert found.pop((*order, how)) == verdict
+    assert order not in {key[:3] for key in found}
+    assert found[("Fig. 4", "ViTs", "sensitivity at equal training accuracy", "patches")] == AGREES
+    (said,) = {e.differs for e in rows.kept(place).evidence if e.claim.place == "Fig. 14"}
+    assert said.endswith(", rate 0.0005, halved every 100 epochs")
 
 
 def test_what_differs_from_the_paper_is_said(tmp_path):

@@ -50,7 +50,9 @@ def test_the_final_measurement_is_the_library_s(mlps, grey):
         )
         for seed in (0, 1)
     ]
-    trainer = vision.Trainer(pair, vision.optimizer("sgd", None, 0.1, halved_after=16), batch_size=20)
+    trainer = vision.Trainer(
+        pair, vision.optimizer("sgd", None, 0.1, halved_after=16), batch_size=20
+    )
     state = checkpoints.restore(mlps / "checkpoints" / "mlp", trainer.initial, step=4)
     split = load("fashion-mnist", str(grey)).train
     for option in (40, 4):
