@@ -26,6 +26,8 @@ Data = Split | Batches
 # What is evaluated: one split, one for each seed, or parts of one (sequences by their length)
 Evaluated = Split | Shuffled | Sequence[Split]
 
+MOST = 128  # steps in a call of the compiled program, between which an interrupt is heard
+
 
 class Trainer:
     """Trains S models of one structure on the same data, each with its own key.
@@ -180,8 +182,9 @@ def fit(
     """Train up to an epoch or a step; yield the state at the start and after every ``every``.
 
     One of ``epochs`` and ``steps`` is given, and ``every`` counts in the same. The whole data set
-    is put on the device once. ``every`` steps or epochs are one compiled program, the same one
-    wherever they fall; what is measured in between is the caller's, who may stop at any time.
+    is put on the device once. ``every`` steps or epochs are calls of one compiled program, the same
+    one wherever they fall, of some hundred steps: an interrupt is heard between two of them. What
+    is measured in between is the caller's, who may stop at any time.
     Continue a run by giving its ``state``, which is used up. A yielded state is valid until the
     next one is asked for.
 
@@ -206,9 +209,17 @@ def fit(
     done = int(placement.read(state.step)[0])
     while done < end:
         count = min(every * unit - done % (every * unit), end - done)
-        state, losses = trainer.train(state, batches, keys, steps=count)
-        rate = learning_rate(state.optimizer)
-        check_losses(losses, first_step=done, steps_per_epoch=per_epoch, learning_rate=rate)
-        done += count
+        steps_a_call = _evenly(count)
+        for _ in range(count // steps_a_call):
+            state, losses = trainer.train(state, batches, keys, steps=steps_a_call)
+            rate = learning_rate(state.optimizer)
+            check_losses(losses, first_step=done, steps_per_epoch=per_epoch, learning_rate=rate)
+            done += steps_a_call
         check_parameters(state.params, step=done, steps_per_epoch=per_epoch, learning_rate=rate)
         yield state
+
+
+def _evenly(steps: int) -> int:
+    """The largest part of at most `MOST` that divides so many steps; all of them if it is small."""
+    part = max(part for part in range(1, MOST + 1) if steps % part == 0)
+    return part if 8 * part >= MOST else steps

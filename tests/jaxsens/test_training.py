@@ -21,6 +21,7 @@ from witnesses.small_training import (
     visited,
 )
 
+from jaxsens import training
 from jaxsens.losses import cross_entropy
 from jaxsens.training import State, Trainer, fit
 
@@ -169,6 +170,29 @@ def test_every_need_not_divide_epochs_and_changes_nothing():
     one_by_one = last(fit(subject, train, keys=keys(0, 1), epochs=5))
     for a, b in zip(jax.tree.leaves(epochs[-1][1]), jax.tree.leaves(one_by_one), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("every", "calls"), [(64, [32, 32]), (30, [30]), (66, [22, 22, 22]), (43, [43])]
+)
+def test_many_steps_are_equal_calls_between_which_an_interrupt_is_heard(monkeypatch, every, calls):
+    """At most MOST steps a call where that divides them; a prime number of steps stays whole."""
+    subject, counts = trainer(), []
+
+    def train(self, state, data, keys, *, steps):
+        counts.append(steps)
+        return original(self, state, data, keys, steps=steps)
+
+    original = Trainer.train
+    monkeypatch.setattr(Trainer, "train", train)
+    monkeypatch.setattr(training, "MOST", 32)
+    state = last(fit(subject, data(), keys=keys(0, 1), steps=every, every=every))
+    assert counts == calls
+    whole, _ = original(
+        subject, jax.tree.map(jnp.copy, subject.initial), data(), keys(0, 1), steps=every
+    )
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one():
