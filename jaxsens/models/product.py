@@ -25,7 +25,19 @@ def dot_general(x: Array, kernel: Array, dimension_numbers: Any, **settings: Any
     def plain(x: Array, kernel: Array) -> Array:
         return jax.lax.dot_general(x, kernel, dimension_numbers, **settings)
 
+    def transposed(x: Array, kernel: Array) -> Array:
+        """The same by way of an operand transposed apart, which XLA does not fold back."""
+        apart = jax.lax.optimization_barrier
+        rows = x.reshape(-1, x.shape[-1])
+        if kernel.shape[0] <= kernel.shape[1]:
+            y = jax.lax.dot_general(apart(rows.T), kernel, (((0,), (0,)), ((), ())), **settings)
+        else:
+            y = jax.lax.dot_general(apart(kernel.T), rows, (((1,), (1,)), ((), ())), **settings)
+            y = apart(y).T
+        return y.reshape(*x.shape[:-1], kernel.shape[1])
+
     product = jax.custom_jvp(plain)
+    on_cpu = transposed if settings.get("out_sharding") is None else plain
 
     def derivative(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
         (x, kernel), (dx, dkernel) = primals, tangents
@@ -34,19 +46,8 @@ def dot_general(x: Array, kernel: Array, dimension_numbers: Any, **settings: Any
         if not isinstance(dx, SymbolicZero):
             dy = plain(dx, kernel)
         if not isinstance(dkernel, SymbolicZero):
-            dy = dy + jax.lax.platform_dependent(x, dkernel, cpu=_transposed, default=plain)
+            dy = dy + jax.lax.platform_dependent(x, dkernel, cpu=on_cpu, default=plain)
         return y, dy
 
     product.defjvp(derivative, symbolic_zeros=True)
     return product(x, kernel)
-
-
-def _transposed(x: Array, kernel: Array) -> Array:
-    """x @ kernel by way of a transposed operand that XLA does not fold into the product again."""
-    apart = jax.lax.optimization_barrier
-    rows = x.reshape(-1, x.shape[-1])
-    if kernel.shape[0] <= kernel.shape[1]:
-        y = jnp.einsum("cn,co->no", apart(rows.T), kernel)
-    else:
-        y = apart(jnp.einsum("oc,nc->on", apart(kernel.T), rows)).T
-    return y.reshape(*x.shape[:-1], kernel.shape[1])

@@ -20,8 +20,9 @@ ROOT = Path(__file__).parents[2] / "jaxsens"
 # of their own what they must be given, and tests of that line give them something else; what opens
 # files has no arrays, and tests of how long it takes.
 PACKAGES = (
-    "augment", "curvature", "losses", "measures", "models.layers", "noise", "placement",
-    "regularised", "sharpness", "tokens", "training", "weights",
+    "augment", "curvature", "losses", "measures", "models.convolution", "models.layers",
+    "models.product", "noise", "placement", "regularised", "sharpness", "tokens", "training",
+    "weights",
 )  # fmt: skip
 
 
