@@ -244,7 +244,7 @@ def flatness(points: np.ndarray, places: tuple[int, ...]) -> list[Measure]:
                 _loss, model, points, labels, key=key, where=not_positions
             ),
         ),
-        Measure("blowup", lambda model, key: layer_norm_blowup(model, points).value),
+        Measure("blowup", lambda model, key: layer_norm_blowup(model.by_token, points).value),
         Measure("norm", lambda model, key: parameter_norm(model, not_positions)),
     ]
 

@@ -66,7 +66,8 @@ def layer_norm_blowup(
     inference mode. ``rows(name)`` narrows the tokens that count: of the last layer's norms, paper B
     takes the position that is read alone (`LengthTransformer` computes no other).
 
-    Raises TypeError or ValueError where there is no module, or no such layer in it.
+    Raises TypeError or ValueError where there is no module, or no such layer in it, or one whose
+    input has not a row for each of the inputs (a `BitTransformer`'s; its `by_token` has).
     """
     model, method = call, "__call__"
     if hasattr(call, "__func__"):
@@ -79,6 +80,14 @@ def layer_norm_blowup(
         first = max(0, min(start, count - batch_size))
         taken = jax.tree.map(lambda leaf, i=first: leaf[i : i + batch_size], inputs)
         found = _inverse_deviations(graphdef, method, of, state, taken)
+        for name, values in found.items():
+            if values.shape[:1] != (min(batch_size, count),):
+                raise ValueError(
+                    f"layer {name} is given {values.shape[0] if values.ndim else 1} rows for "
+                    f"{min(batch_size, count)} inputs: its blow-up at each input is not known; "
+                    "expected a layer whose first axis is the inputs'. Of a BitTransformer, pass "
+                    "its method by_token"
+                )
         parts.append({name: np.asarray(v)[start - first :] for name, v in found.items()})
     return Blowup({name: _largest(name, [part[name] for part in parts], rows) for name in parts[0]})
 

@@ -1,6 +1,7 @@
 """A small pre-norm transformer on bit strings, for parities and other Boolean functions."""
 
 import math
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -135,17 +136,33 @@ class BitTransformer(nnx.Module):
         self.head = linear(dim, 1, rngs=rngs, dtype=jnp.float32, bias_init=uniform_bias(dim))
 
     def __call__(self, points: Float[Array, "n bits"], *, rngs: Rngs = None) -> Float[Array, " n"]:
+        self._check(points)
+        if self.bits_per_token > 1 or len(self.blocks) == (self.readout == "cls"):
+            return self.by_token(points, rngs=rngs)
+        either = self._embed(jnp.array([[-1.0], [1.0]]) * jnp.ones((1, self.bits)))
+        second = jnp.pad(points > 0, ((0, 0), (int(self.readout == "cls"), 0)))
+        first, *blocks = self.blocks
+        x = first.of_table(either.swapaxes(0, 1), second, rngs=rngs)
+        return self._answers(points, x, blocks, rngs)
+
+    def by_token(self, points: Float[Array, "n bits"], *, rngs: Rngs = None) -> Float[Array, " n"]:
+        """The same answers, slower, with every token of every point in the first layer too.
+
+        For what looks into the layers: otherwise the first computes its two possible tokens at
+        each position once for all points.
+        """
+        self._check(points)
+        return self._answers(points, self._embed(points.astype(jnp.float32)), self.blocks, rngs)
+
+    def _check(self, points: Float[Array, "n bits"]) -> None:
         if points.ndim != 2 or points.shape[1] != self.bits:
             raise ValueError(f"points have shape {points.shape}: expected (N, {self.bits})")
-        cls = self.readout == "cls"
-        blocks = list(self.blocks)
-        last = blocks.pop() if cls else None  # of the others every token is needed
-        if self.bits_per_token == 1 and blocks:
-            either = self._embed(jnp.array([[-1.0], [1.0]]) * jnp.ones((1, self.bits)))
-            second = jnp.pad(points > 0, ((0, 0), (int(cls), 0)))
-            x = blocks.pop(0).of_table(either.swapaxes(0, 1), second, rngs=rngs)
-        else:
-            x = self._embed(points.astype(jnp.float32))
+
+    def _answers(
+        self, points: Array, x: Float[Array, "n t d"], blocks: Iterable[BitBlock], rngs: Rngs
+    ) -> Float[Array, " n"]:
+        blocks = list(blocks)
+        last = blocks.pop() if self.readout == "cls" else None  # of the others all are needed
         for block in blocks:
             x = block(x, rngs=rngs)
         x = x.mean(axis=1) if last is None else last(x, first=True, rngs=rngs)[:, 0]

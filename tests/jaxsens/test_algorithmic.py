@@ -144,6 +144,7 @@ def test_bit_transformer_is_a_plain_transformer(readout, bits_per_token):
     def norm(z):
         return (z - z.mean(-1, keepdims=True)) / np.sqrt(z.var(-1, keepdims=True) + 1e-5)
 
+    np.testing.assert_allclose(model.by_token(jnp.asarray(x)), run(model, x), rtol=1e-4, atol=1e-5)
     for point, found in zip(x, run(model, x), strict=True):
         groups = point.reshape(-1, bits_per_token) @ np.asarray(model.embedding[...], np.float64)
         if readout == "cls":

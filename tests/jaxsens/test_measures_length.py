@@ -21,6 +21,7 @@ from jaxsens.measures.blowup import layer_norm_blowup
 from jaxsens.measures.parameters import not_positions
 from jaxsens.measures.theorem_4 import theorem_4
 from jaxsens.measures.weight_noise import WeightNoise, subcube, weight_noise
+from jaxsens.models.bit_transformer import BitTransformer
 from jaxsens.models.length import LengthTransformer
 from jaxsens.sharpness import average_direction
 
@@ -72,6 +73,21 @@ def test_blowup_of_an_input_that_is_known():
     statistic = theorem_4(model, points, read=zero_one_signs)
     s = boolean.sensitivity_at(table(model, n, read=zero_one_signs))
     np.testing.assert_allclose(statistic, s / np.sqrt(n * np.log(n)) / bound**2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [5, 512])
+def test_blowup_is_of_layers_that_see_every_input(batch_size):
+    """A layer that sees the table of all tokens that there can be is none."""
+    points, settings = boolean.cube(5), {"dim": 8, "heads": 2, "rngs": nnx.Rngs(0)}
+    model = BitTransformer(bits=5, **settings)
+    found = layer_norm_blowup(model.by_token, points, batch_size=batch_size)
+    assert {values.shape for values in found.layers.values()} == {(32,)}
+    tokens = points.reshape(32, 5, 1) * model.embedding[...][None]
+    x = jnp.pad(tokens, ((0, 0), (1, 0), (0, 0))) + model.positions[...][None]
+    expected = 1 / np.std(x, axis=-1, ddof=1).min(axis=1)
+    np.testing.assert_allclose(found.layers["blocks.0.norm"], expected, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"layer blocks\.0\.norm is given 6 rows for \d+ inputs"):
+        layer_norm_blowup(model, points, batch_size=batch_size)
 
 
 def test_blowup_takes_the_largest_of_the_tokens_asked_for():
