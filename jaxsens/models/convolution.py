@@ -9,8 +9,6 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from jaxsens.models.product import matmul
-
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 Pairs = tuple[tuple[int, int], ...]
 
@@ -38,7 +36,7 @@ def convolve(
     def on_cpu(images: Array, kernel: Array) -> Array:
         pads = tuple((low, high) for low, high in padding)
         if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
-            return matmul(images[:, :: strides[0], :: strides[1]], kernel[0, 0])
+            return images[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
         return _with_fast_gradients(tuple(strides), pads, images, kernel)
 
     return jax.lax.platform_dependent(images, kernel, cpu=on_cpu, default=direct)

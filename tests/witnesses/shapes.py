@@ -21,8 +21,7 @@ ROOT = Path(__file__).parents[2] / "jaxsens"
 # files has no arrays, and tests of how long it takes.
 PACKAGES = (
     "augment", "curvature", "losses", "measures", "models.convolution", "models.layers",
-    "models.product", "noise", "placement", "regularised", "sharpness", "tokens", "training",
-    "weights",
+    "noise", "placement", "regularised", "sharpness", "tokens", "training", "weights",
 )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from numpy.typing import DTypeLike
 from jaxsens.models.layers.dropout import Dropout, Rngs
 from jaxsens.models.layers.init import Initializer, fan_in_uniform
 from jaxsens.models.layers.linear import linear
-from jaxsens.models.product import matmul
 
 KINDS = ("softmax", "relu")
 
@@ -99,7 +98,7 @@ def project_heads(
         n, tokens, dim = source.shape
         columns = slice(i * inner, (i + 1) * inner)
         flat = source.reshape(n * tokens, dim).astype(qkv.dtype)
-        y = _apart(matmul(flat, qkv.kernel[:, columns].astype(qkv.dtype)))
+        y = _apart(flat @ qkv.kernel[:, columns].astype(qkv.dtype))
         if qkv.bias is not None:
             y = y + qkv.bias[columns].astype(qkv.dtype)[None]
         parts.append(split_heads(y.reshape(n, tokens, inner), heads))

@@ -6,7 +6,6 @@ from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
 from jaxsens.models.layers.init import Initializer, fan_in_uniform, uniform_bias
-from jaxsens.models.product import dot_general
 
 
 def linear(
@@ -25,7 +24,6 @@ def linear(
         outputs,
         use_bias=use_bias,
         dtype=dtype,
-        dot_general=dot_general,
         kernel_init=kernel_init,
         bias_init=bias_init or uniform_bias(inputs),
         rngs=rngs,
