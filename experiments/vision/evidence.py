@@ -155,8 +155,9 @@ def _adam(
     if not final or not any(map(is_transformer, curves)) or all(map(is_transformer, curves)):
         return []
     labels = {line["model"]: line["label"].removesuffix(f",{ADAM}") for line in final}
-    rate, every = config["learning_rate"] or 0.002, config["halve_every"]
-    known = ({"final": final}, curves, labels, variance)
+    rate, every = config["learning_rate"] or 0.002, config.get("halve_every", 8)
+    differs += f", rate {rate:g}, halved every {every} epochs"
+    known = ({"final": final}, curves, labels, variance, differs)
     printed = claim("Fig. 14", "all", "order by sensitivity with Adam")
     found = []
     for fields, how in (
@@ -164,8 +165,7 @@ def _adam(
         (("scatter", "sensitivity_scatter"), PIXELS),
     ):
         if all(field in rows[0] for field, rows in zip(fields, (final, lines), strict=True)):
-            told = f"{differs}, rate {rate:g}, halved every {every} epochs"
-            found += _lowest(printed, *known, told, fields=fields, tokens=f"{how}, ")
+            found += _lowest(printed, *known, fields=fields, tokens=f"{how}, ")
     return found
 
 
